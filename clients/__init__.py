@@ -1,0 +1,1 @@
+"""The client side: wire protocol, Python client, environments, evaluation."""

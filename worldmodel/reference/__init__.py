@@ -1,0 +1,1 @@
+"""The reference engine: an exact procedural renderer of the scene."""
