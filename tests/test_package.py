@@ -32,13 +32,16 @@ def test_the_wheel_carries_presets_and_type_markers(wheel: list[str]) -> None:
 
 
 def test_the_dependency_order_holds() -> None:
-    lint = subprocess.run(["lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    linter = Path(sys.executable).with_name("lint-imports")
+    lint = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 
 def test_the_client_imports_without_torch_or_a_web_framework() -> None:
     probe = "import sys, clients, clients.cli; print([m for m in ('torch', 'fastapi', 'cv2') if m in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60
+    )
     assert ran.stdout.strip() == "[]"
 
 

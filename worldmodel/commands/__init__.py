@@ -1,5 +1,5 @@
-"""The commands that the world brings to `roadloop`: scenarios, render, data, train, bench, doctor."""
+"""The commands that the world brings to `roadloop`: scenarios, render, data, train, doctor, and benchmarks."""
 
-from .register import register
+from .register import register, register_benches
 
-__all__ = ["register"]
+__all__ = ["register", "register_benches"]
