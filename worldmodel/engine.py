@@ -9,48 +9,36 @@ C channels, H/W pixels, S denoising steps, L blocks.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from .errors import ActionError, EngineError, UnknownSessionError
+from .scene.actions import ActionChunk, ActionSpaceName
 from .scene.checks import FrameChecks
+from .scene.clock import CHUNK_DT_S, FPS, FRAME_DT_S, FRAMES_PER_CHUNK
+from .scene.outcome import Outcome
 from .scene.state import SceneFrame
 
-FPS = 12
-FRAMES_PER_CHUNK = 4
-FRAME_DT_S = 1.0 / FPS
-CHUNK_DT_S = FRAMES_PER_CHUNK / FPS
-
-ActionSpaceName = Literal["controls", "trajectory", "pose_delta"]
-Outcome = Literal["running", "success", "failure", "timeout"]
+__all__ = [
+    "CHUNK_DT_S",
+    "FPS",
+    "FRAMES_PER_CHUNK",
+    "FRAME_DT_S",
+    "ActionChunk",
+    "ActionError",
+    "ActionSpaceName",
+    "ChunkResult",
+    "EngineError",
+    "OpenRequest",
+    "Outcome",
+    "SessionId",
+    "SessionOptions",
+    "UnknownSessionError",
+    "WorldEngine",
+]
 
 SessionId = int
-
-
-class EngineError(Exception):
-    """Something that the engine refuses or that failed; the session is as it was before the call."""
-
-
-class ActionError(EngineError, ValueError):
-    """An action of the wrong shape, dtype or range. The message reads *expected X, got Y*."""
-
-
-class UnknownSessionError(EngineError, KeyError):
-    """A session id that is not open."""
-
-
-@dataclass(frozen=True)
-class ActionChunk:
-    """The ego command for one chunk.
-
-    `values` is float32 [F, A], one row per frame:
-    `controls`: steering angle [rad, left positive], acceleration [m/s^2];
-    `trajectory`: x [m], y [m], yaw [rad] in the ego frame at the start of the chunk, at the end of each frame;
-    `pose_delta`: dx [m], dy [m], dyaw [rad] from frame to frame, in the frame of the earlier one.
-    """
-
-    space: ActionSpaceName
-    values: np.ndarray
 
 
 @dataclass(frozen=True)

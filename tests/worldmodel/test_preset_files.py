@@ -40,7 +40,7 @@ def test_a_path_is_taken_as_it_is(tmp_path):
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(PresetError, match="expected a rig file, got .*gone.yaml', which does not exist"):
+    with pytest.raises(PresetError, match=r"expected a rig file, got .*gone\.yaml', which does not exist"):
         preset_path("rigs", str(tmp_path / "gone.yaml"))
 
 

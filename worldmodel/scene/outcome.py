@@ -1,0 +1,5 @@
+"""How a session ends."""
+
+from typing import Literal
+
+Outcome = Literal["running", "success", "failure", "timeout"]
