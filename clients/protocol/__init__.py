@@ -1,0 +1,86 @@
+"""Wire protocol v1, written once: messages, codec, error codes, versions. The server imports it from here.
+
+Knows nothing of sockets, sessions or models. The public description is docs/protocol.md.
+"""
+
+from .codec import CodecError, pack, unpack
+from .errors import CloseCode, ErrorCode, ProtocolError
+from .parse import parse_reply, parse_request
+from .replies import (
+    ActionSpace,
+    Camera,
+    Closed,
+    ErrorReply,
+    Forked,
+    Frames,
+    Notice,
+    Reply,
+    Restored,
+    SessionInfo,
+    SnapshotTaken,
+    Started,
+    Stepped,
+    SteppedMany,
+    Watching,
+    Welcome,
+)
+from .requests import (
+    Close,
+    Fork,
+    Hello,
+    Request,
+    Reset,
+    Restore,
+    ResumeEntry,
+    SessionChoices,
+    Snapshot,
+    Step,
+    StepItem,
+    StepMany,
+    Watch,
+)
+from .version import CAPABILITIES, PROTOCOL_MAJOR, PROTOCOL_MINOR, SUBPROTOCOL
+
+__all__ = [
+    "CAPABILITIES",
+    "PROTOCOL_MAJOR",
+    "PROTOCOL_MINOR",
+    "SUBPROTOCOL",
+    "ActionSpace",
+    "Camera",
+    "Close",
+    "CloseCode",
+    "Closed",
+    "CodecError",
+    "ErrorCode",
+    "ErrorReply",
+    "Fork",
+    "Forked",
+    "Frames",
+    "Hello",
+    "Notice",
+    "ProtocolError",
+    "Reply",
+    "Request",
+    "Reset",
+    "Restore",
+    "Restored",
+    "ResumeEntry",
+    "SessionChoices",
+    "SessionInfo",
+    "Snapshot",
+    "SnapshotTaken",
+    "Started",
+    "Step",
+    "StepItem",
+    "StepMany",
+    "Stepped",
+    "SteppedMany",
+    "Watch",
+    "Watching",
+    "Welcome",
+    "pack",
+    "parse_reply",
+    "parse_request",
+    "unpack",
+]

@@ -1,0 +1,156 @@
+"""What clients send: one model per message. Unknown fields are ignored, wrong ones are refused.
+
+Every request carries `id`, echoed in its one reply. `session` may be left out while the socket drives exactly one.
+"""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
+
+from .version import PROTOCOL_MINOR
+
+Encoding = Literal["jpeg", "png", "raw"]
+ActionSpaceName = Literal["controls", "trajectory", "pose_delta"]
+Mode = Literal["lockstep", "realtime"]
+HoldPolicy = Literal["hold", "coast", "brake"]
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+RequestId = Annotated[int, Field(ge=0, lt=1 << 53, strict=True)]
+MAX_SESSIONS_PER_SOCKET = 256
+
+
+def _as_actions(value: Any) -> np.ndarray:
+    """Lists are accepted too, so that a client needs no array type."""
+    try:
+        actions = np.asarray(value, dtype=np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError("expected numbers [frames, action], got something else") from None
+    if actions.ndim != 2 or actions.size > 4096:
+        raise ValueError(f"expected actions [frames, action], got shape {list(actions.shape)}")
+    if not np.isfinite(actions).all():
+        raise ValueError("expected finite actions, got NaN or infinity")
+    return actions
+
+
+Actions = Annotated[InstanceOf[np.ndarray], BeforeValidator(_as_actions)]  # float32 [F, A]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Request(_Message):
+    id: RequestId
+
+
+class ResumeEntry(_Message):
+    """A session to attach to: one that this driver had, or one created over REST or by a fork."""
+
+    session: Name
+    token: Name
+
+
+class Hello(_Request):
+    """First message of a driver. Opens `sessions` new ones, or attaches to those in `resume`."""
+
+    type: Literal["hello"] = "hello"
+    protocol_minor: Annotated[int, Field(ge=0)] = PROTOCOL_MINOR
+    client: Annotated[str, Field(max_length=200)] = ""
+    capabilities: Annotated[list[Name], Field(max_length=100)] = []
+    sessions: Annotated[int, Field(ge=0, le=MAX_SESSIONS_PER_SOCKET)] = 1
+    resume: Annotated[list[ResumeEntry], Field(max_length=MAX_SESSIONS_PER_SOCKET)] = []
+    encoding: Encoding = "jpeg"
+
+
+class SessionChoices(_Message):
+    """What the engine is asked to do for this session. The engine refuses what it cannot honour."""
+
+    cameras: Annotated[list[Name], Field(min_length=1, max_length=64)] | None = None
+    steps: Annotated[int, Field(ge=1, le=64)] | None = None
+    tier: Name = "exact"
+    layout: bool = True
+
+
+class Reset(_Request):
+    """Start (or start again) the session's world. `snapshot_every` > 0 lets it survive the loss of a worker."""
+
+    type: Literal["reset"] = "reset"
+    session: Name | None = None
+    scenario: Name
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    rig: Name | None = None
+    options: SessionChoices = SessionChoices()
+    mode: Mode = "lockstep"
+    hold_policy: HoldPolicy = "coast"
+    snapshot_every: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    record: bool = False
+
+
+class StepItem(_Message):
+    """One chunk's actions for one session."""
+
+    session: Name | None = None
+    chunk: Annotated[int, Field(ge=0, lt=1 << 53, strict=True)]
+    actions: Actions  # float32 [F, A]
+    space: ActionSpaceName = "controls"
+    deadline_ms: Annotated[float, Field(gt=0, le=3.6e6)] | None = None
+
+
+class Step(StepItem):
+    """Generate the next chunk of one session."""
+
+    type: Literal["step"] = "step"
+    id: RequestId
+
+
+class StepMany(_Request):
+    """Generate the next chunk of many sessions; one reply holds a result or an error for each."""
+
+    type: Literal["step_many"] = "step_many"
+    steps: Annotated[list[StepItem], Field(min_length=1, max_length=MAX_SESSIONS_PER_SOCKET)]
+
+
+class Snapshot(_Request):
+    """Keep the state at this chunk boundary on the server."""
+
+    type: Literal["snapshot"] = "snapshot"
+    session: Name | None = None
+
+
+class Restore(_Request):
+    """Continue this session from a snapshot, of this or another session."""
+
+    type: Literal["restore"] = "restore"
+    session: Name | None = None
+    handle: Name
+
+
+class Fork(_Request):
+    """Copy the session; the socket drives the copies too."""
+
+    type: Literal["fork"] = "fork"
+    session: Name | None = None
+    count: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class Close(_Request):
+    """End the session and free its slot."""
+
+    type: Literal["close"] = "close"
+    session: Name | None = None
+
+
+class Watch(_Request):
+    """First message of a viewer; may be repeated to change cameras or rate. A ticket replaces the header token."""
+
+    type: Literal["watch"] = "watch"
+    session: Name
+    ticket: Name | None = None
+    cameras: Annotated[list[Name], Field(max_length=64)] | None = None
+    max_rate_hz: Annotated[float, Field(gt=0, le=1000)] | None = None
+
+
+Request = Annotated[
+    Hello | Reset | Step | StepMany | Snapshot | Restore | Fork | Close | Watch, Field(discriminator="type")
+]
