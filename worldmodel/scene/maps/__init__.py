@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from ..world import StaticWorld
-from . import highway, two_way
+from . import highway, intersection, two_way, urban
 from .plan import Plan
 from .spec import (
     ExitSpec,
@@ -45,7 +45,9 @@ __all__ = [
 
 _BUILDERS: dict[str, Callable[[Plan, Any], None]] = {
     "highway": highway.build,
+    "intersection": intersection.build,
     "two_way": two_way.build,
+    "urban": urban.build,
 }
 
 

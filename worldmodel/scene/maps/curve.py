@@ -34,13 +34,8 @@ def headings(line: np.ndarray) -> np.ndarray:
     """Unwrapped heading at every point: [N, 2] -> [N] rad."""
     if len(line) == 2:
         return np.full(2, np.arctan2(*(line[1] - line[0])[::-1]))
-    tangent = np.gradient(line, axis=0)
-    tangent[0], tangent[-1] = _end_tangent(line[:3]), -_end_tangent(line[:-4:-1])
+    tangent = np.gradient(line, arc_lengths(line), axis=0, edge_order=2)  # bends begin as they go on
     return np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
-
-
-def _end_tangent(three: np.ndarray) -> np.ndarray:
-    return -1.5 * three[0] + 2.0 * three[1] - 0.5 * three[2]  # second order, so that bends start as they go on
 
 
 def offset(line: np.ndarray, left_m: float | np.ndarray) -> np.ndarray:
@@ -53,7 +48,7 @@ def offset(line: np.ndarray, left_m: float | np.ndarray) -> np.ndarray:
 def section(line: np.ndarray, start_m: float, end_m: float) -> np.ndarray:
     """The part of a curve between two arc lengths: [N, 2] -> [M, 2]."""
     s = arc_lengths(line)
-    inside = s[(s > start_m + 1e-6) & (s < end_m - 1e-6)]
+    inside = s[(s > start_m + 0.2) & (s < end_m - 0.2)]
     at = np.concatenate([[start_m], inside, [end_m]])
     return np.stack([np.interp(at, s, line[:, k]) for k in (0, 1)], axis=1)
 

@@ -16,7 +16,13 @@ _HEDGES = ((50, 84, 42), (62, 92, 46))
 _SIGNS = ((220, 222, 224), (200, 40, 36), (36, 80, 170), (235, 190, 40))
 
 
-def _make(kind: StructureKind, pose: Pose, size: tuple[float, float, float], color: tuple[int, int, int], style: int = 0) -> Structure:
+def _make(
+    kind: StructureKind,
+    pose: Pose,
+    size: tuple[float, float, float],
+    color: tuple[int, int, int],
+    style: int = 0,
+) -> Structure:
     return Structure(kind, *(float(p) for p in pose), *(float(s) for s in size), color, style)
 
 
@@ -29,7 +35,9 @@ def _pick(rng: np.random.Generator, colors: tuple[tuple[int, int, int], ...]) ->
 def building(pose: Pose, length_m: float, depth_m: float, rng: np.random.Generator) -> Structure:
     """A house whose facade of `length_m` lies along the yaw."""
     height = float(rng.choice([2, 3, 3, 4, 4, 5, 6, 8]) * 3.1 + rng.uniform(0.5, 2.0))
-    return _make("building", pose, (length_m, depth_m, height), _pick(rng, _FACADES), int(rng.integers(2**16)))
+    return _make(
+        "building", pose, (length_m, depth_m, height), _pick(rng, _FACADES), int(rng.integers(2**16))
+    )
 
 
 def tree(pose: Pose, rng: np.random.Generator, crown_m: tuple[float, float] = (3.0, 7.0)) -> Structure:
@@ -49,11 +57,6 @@ def utility_pole(pose: Pose) -> Structure:
     return _make("pole", pose, (0.28, 0.28, 8.5), (108, 88, 68))
 
 
-def signal_pole(pose: Pose, height_m: float) -> Structure:
-    """The pole of a traffic light."""
-    return _make("pole", pose, (0.16, 0.16, height_m), (62, 64, 66))
-
-
 def delineator(pose: Pose) -> Structure:
     """A white post at the road's edge."""
     return _make("bollard", pose, (0.14, 0.14, 1.0), (236, 236, 232))
@@ -69,6 +72,11 @@ def sign(pose: Pose, rng: np.random.Generator) -> Structure:
     return _make("sign", pose, (0.08, 0.7, 2.4), _pick(rng, _SIGNS), int(rng.integers(2**16)))
 
 
+def stop_sign(pose: Pose) -> Structure:
+    """A red sign at a minor road's stop line."""
+    return _make("sign", pose, (0.08, 0.75, 2.5), (190, 30, 34))
+
+
 def direction_board(pose: Pose, rng: np.random.Generator) -> Structure:
     """A large board beside a highway; it faces along the yaw."""
     return _make("sign", pose, (0.15, 4.5, 5.5), (28, 92, 150), int(rng.integers(2**16)))
@@ -81,7 +89,13 @@ def rail(pose: Pose, length_m: float) -> Structure:
 
 def hedge(pose: Pose, length_m: float, rng: np.random.Generator) -> Structure:
     """A piece of hedge along the yaw."""
-    return _make("hedge", pose, (length_m, 1.0, float(rng.uniform(1.1, 1.8))), _pick(rng, _HEDGES), int(rng.integers(2**16)))
+    return _make(
+        "hedge",
+        pose,
+        (length_m, 1.0, float(rng.uniform(1.1, 1.8))),
+        _pick(rng, _HEDGES),
+        int(rng.integers(2**16)),
+    )
 
 
 def fence(pose: Pose, length_m: float, rng: np.random.Generator) -> Structure:

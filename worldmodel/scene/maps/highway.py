@@ -37,7 +37,15 @@ def highway_profile(
 ) -> Profile:
     """A carriageway with a paved shoulder, and the opposite one beyond the median."""
     return Profile(
-        forward, backward, lane_width_m, median_m, SHOULDER_M, speed_limit_mps, 3, HIGHWAY_DASH, edge_lines=True
+        forward,
+        backward,
+        lane_width_m,
+        median_m,
+        SHOULDER_M,
+        speed_limit_mps,
+        3,
+        HIGHWAY_DASH,
+        edge_lines=True,
     )
 
 

@@ -64,7 +64,9 @@ class Plan:
             ("sidewalk", self.walks),
             ("parking", self.parking),
         ]
-        surfaces = [Surface(kind, p) for kind, areas in layers for p in simple_polygons(shapely.union_all(areas))]
+        surfaces = [
+            Surface(kind, p) for kind, areas in layers for p in simple_polygons(shapely.union_all(areas))
+        ]
         surfaces += [Surface("asphalt", polygon) for polygon in drivable]
         surfaces += [Surface("plaza", p) for p in simple_polygons(shapely.union_all(self.islands))]
         return StaticWorld(

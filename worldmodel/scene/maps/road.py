@@ -101,4 +101,6 @@ def _paint_centre(plan: Plan, line: np.ndarray, profile: Profile) -> None:
     bends = np.abs(np.diff(headings(line))) / steps > 1 / 250.0
     borders = [0, *(np.flatnonzero(np.diff(bends)) + 1), len(steps)]
     for start, end in zip(borders[:-1], borders[1:], strict=True):
-        plan.mark("centre_line", line[start : end + 1], LINE_WIDTH_M, None if bends[start] else profile.dash_m)
+        plan.mark(
+            "centre_line", line[start : end + 1], LINE_WIDTH_M, None if bends[start] else profile.dash_m
+        )

@@ -80,6 +80,11 @@ class Roadside:
 
 def footprint(structure: Structure) -> shapely.Polygon:
     """The ground that a structure stands on (of a tree: the whole crown)."""
-    x, y = np.array([-0.5, 0.5, 0.5, -0.5]) * structure.length_m, np.array([-0.5, -0.5, 0.5, 0.5]) * structure.width_m
+    x, y = (
+        np.array([-0.5, 0.5, 0.5, -0.5]) * structure.length_m,
+        np.array([-0.5, -0.5, 0.5, 0.5]) * structure.width_m,
+    )
     cos, sin = np.cos(structure.yaw_rad), np.sin(structure.yaw_rad)
-    return shapely.Polygon(np.stack([structure.x_m + cos * x - sin * y, structure.y_m + sin * x + cos * y], axis=1))
+    return shapely.Polygon(
+        np.stack([structure.x_m + cos * x - sin * y, structure.y_m + sin * x + cos * y], axis=1)
+    )

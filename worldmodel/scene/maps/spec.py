@@ -1,8 +1,8 @@
 """What may be asked of a map: one model per kind. Unknown keys and values out of bounds are refused."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LaneWidth = Annotated[float, Field(ge=3.3, le=3.75)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -12,7 +12,9 @@ class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lane_width_m: LaneWidth = 3.5
-    density: float = Field(1.0, ge=0.0, le=2.0, description="how many trees, poles, signs and so on, 1 is usual")
+    density: float = Field(
+        1.0, ge=0.0, le=2.0, description="how many trees, poles, signs and so on, 1 is usual"
+    )
 
 
 class HighwaySpec(_Spec):
@@ -21,7 +23,9 @@ class HighwaySpec(_Spec):
     kind: Literal["highway"] = "highway"
     lanes: int = Field(3, ge=2, le=4, description="per direction")
     length_m: float = Field(1200.0, ge=200.0, le=3000.0, description="length of the routes")
-    curvature: float = Field(0.5, ge=0.0, le=1.0, description="0 is straight, 1 bends down to a radius of 500 m")
+    curvature: float = Field(
+        0.5, ge=0.0, le=1.0, description="0 is straight, 1 bends down to a radius of 500 m"
+    )
     median_m: float = Field(4.0, ge=2.0, le=15.0)
     speed_limit_mps: float = Field(30.0, ge=15.0, le=36.0)
 
@@ -31,7 +35,9 @@ class TwoWaySpec(_Spec):
 
     kind: Literal["two_way"] = "two_way"
     length_m: float = Field(600.0, ge=150.0, le=3000.0)
-    curvature: float = Field(0.0, ge=0.0, le=1.0, description="0 is straight, 1 bends down to a radius of 300 m")
+    curvature: float = Field(
+        0.0, ge=0.0, le=1.0, description="0 is straight, 1 bends down to a radius of 300 m"
+    )
     speed_limit_mps: float = Field(22.0, ge=8.0, le=28.0)
 
 
@@ -42,7 +48,9 @@ class MergeSpec(_Spec):
     lanes: int = Field(2, ge=2, le=3, description="of the carriageway, without the acceleration lane")
     ramp_radius_m: float = Field(80.0, ge=45.0, le=200.0)
     acceleration_lane_m: float = Field(200.0, ge=80.0, le=400.0)
-    length_m: float = Field(400.0, ge=150.0, le=1500.0, description="of the carriageway after the acceleration lane")
+    length_m: float = Field(
+        400.0, ge=150.0, le=1500.0, description="of the carriageway after the acceleration lane"
+    )
     speed_limit_mps: float = Field(27.0, ge=15.0, le=36.0)
 
 
@@ -53,7 +61,9 @@ class ExitSpec(_Spec):
     lanes: int = Field(2, ge=2, le=3, description="of the carriageway, without the deceleration lane")
     ramp_radius_m: float = Field(80.0, ge=45.0, le=200.0)
     deceleration_lane_m: float = Field(200.0, ge=80.0, le=400.0)
-    length_m: float = Field(400.0, ge=150.0, le=1500.0, description="of the carriageway before the deceleration lane")
+    length_m: float = Field(
+        400.0, ge=150.0, le=1500.0, description="of the carriageway before the deceleration lane"
+    )
     speed_limit_mps: float = Field(27.0, ge=15.0, le=36.0)
 
 
@@ -107,12 +117,24 @@ class UrbanSpec(_Spec):
     kind: Literal["urban"] = "urban"
     length_m: float = Field(400.0, ge=250.0, le=900.0)
     junctions: int = Field(3, ge=2, le=6)
-    signalised: Share = Field(0.7, description="share of the junctions that have lights (the first always has, above 0)")
+    signalised: Share = Field(
+        0.7, description="share of the junctions that have lights (the first always has, above 0)"
+    )
     t_junctions: Share = Field(0.3, description="share of the junctions with a side street on one side only")
-    curvature: float = Field(0.4, ge=0.0, le=1.0, description="0 is straight, 1 bends down to a radius of 80 m")
+    curvature: float = Field(
+        0.4, ge=0.0, le=1.0, description="0 is straight, 1 bends down to a radius of 80 m"
+    )
     parking: Share = Field(0.7, description="share of the kerb with parking bays")
     crossings: bool = True
     speed_limit_mps: float = Field(13.9, ge=8.0, le=16.7)
+
+    @model_validator(mode="after")
+    def _junctions_fit(self) -> Self:
+        if self.length_m < 75.0 * self.junctions:
+            raise ValueError(
+                f"expected length_m of at least 75 per junction ({75 * self.junctions}), got {self.length_m:g}"
+            )
+        return self
 
 
 MapSpec = Annotated[
