@@ -9,6 +9,7 @@ import torch
 
 from ..engine import EngineError
 from ..scene_engine import SceneEngine, Session, Staged
+from ..rig import Rig
 from .renderer import ReferenceRenderer
 
 RENDERER_VERSION = "1"  # raised when the same scene gives other pixels
@@ -20,7 +21,7 @@ class ReferenceEngine(SceneEngine):
     def __init__(self, device: str | torch.device = "cpu") -> None:
         super().__init__()
         self._device = torch.device(device)
-        self._renderers: dict[str, ReferenceRenderer] = {}  # one per rig: it precomputes per-pixel geometry
+        self._renderers: dict[Rig, ReferenceRenderer] = {}  # one per rig: it precomputes per-pixel geometry
 
     @property
     def name(self) -> str:
@@ -43,9 +44,9 @@ class ReferenceEngine(SceneEngine):
 
     def _generate(self, batch: Sequence[Staged]) -> None:
         # One rig at a time: its sessions share the per-pixel geometry and run as one batch.
-        by_rig: dict[str, list[Staged]] = {}
+        by_rig: dict[Rig, list[Staged]] = {}
         for staged in batch:
-            by_rig.setdefault(_rig_key(staged.session), []).append(staged)
+            by_rig.setdefault(staged.session.rig, []).append(staged)
         for group in by_rig.values():
             start = time.perf_counter()
             requests = [(s.session.scene.world, s.session.scene.atmosphere, s.states) for s in group]
@@ -63,11 +64,7 @@ class ReferenceEngine(SceneEngine):
             raise EngineError(f"expected no generator state, got {type(state).__name__}")
 
     def _renderer(self, session: Session) -> ReferenceRenderer:
-        key = _rig_key(session)
-        if key not in self._renderers:
-            self._renderers[key] = ReferenceRenderer(session.rig, self._device)
-        return self._renderers[key]
-
-
-def _rig_key(session: Session) -> str:
-    return session.rig.model_dump_json()
+        rig = session.rig
+        if rig not in self._renderers:
+            self._renderers[rig] = ReferenceRenderer(rig, self._device)
+        return self._renderers[rig]

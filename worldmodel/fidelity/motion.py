@@ -1,0 +1,125 @@
+"""Whether things move as they should: motion energy, and the ego motion read back from frames.
+
+A frozen picture has a good PSNR; these numbers tell it from a moving one.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from ..rig import Rig
+from .views import RigViews
+
+SPEED_GRID_M = torch.linspace(-0.5, 3.5, 33)  # per frame: -6 .. 42 m/s at 12 FPS
+YAW_GRID_RAD = torch.linspace(-0.12, 0.12, 25)  # per frame: +-1.4 rad/s
+REFINE_STEPS = 8
+HUBER = 8.0  # grey levels
+
+
+class EgoMotion(NamedTuple):
+    """Motion between neighbouring frames, each float32 [F - 1]."""
+
+    forward_m: torch.Tensor
+    yaw_rad: torch.Tensor
+
+
+def motion_energy(frames: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of neighbouring frames, in grey levels.
+
+    The ratio of generated over reference is about 1 when things move as they should and near 0 when frozen.
+
+    Args:
+        frames: uint8 or float, [V, F, H, W, 3].
+
+    Returns:
+        float32 scalar.
+    """
+    moving = frames.float()
+    return (moving[:, 1:] - moving[:, :-1]).abs().mean()
+
+
+def recover_ego_motion(frames: torch.Tensor, depth_m: torch.Tensor, rig: Rig) -> EgoMotion:
+    """The planar ego motion that best explains each frame by the one before it.
+
+    Direct image alignment (Lucas and Kanade 1981) of two parameters, forward travel and yaw, over all cameras at once:
+    each pixel of the later frame, at its known depth, is looked up in the earlier frame. A grid over every motion a
+    car can make is searched first, so the answer does not lean towards the motion that was commanded.
+
+    Args:
+        frames: uint8 [V, F, H, W, 3].
+        depth_m: distance along each pixel's ray, [F, V, h, w]; inf in the sky. The true geometry, at any resolution.
+        rig: the cameras.
+
+    Returns:
+        forward travel [m] and yaw change [rad] for every pair of neighbours.
+    """
+    views, count = frames.shape[:2]
+    size = depth_m.shape[-2:]
+    flat = frames.permute(0, 1, 4, 2, 3).reshape(views * count, 3, *frames.shape[2:4]).float()
+    small = F.interpolate(flat, size=size, mode="area").reshape(views, count, 3, *size)
+    geometry = RigViews(rig.scaled(*size))
+    pairs = [_align(small[:, k], small[:, k + 1], depth_m[k + 1], geometry) for k in range(count - 1)]
+    motion = torch.stack(pairs)
+    return EgoMotion(motion[:, 0], motion[:, 1])
+
+
+def _align(
+    before: torch.Tensor, after: torch.Tensor, depth_m: torch.Tensor, views: "RigViews"
+) -> torch.Tensor:
+    """Forward travel and yaw [2] from `before` to `after`, both [V, 3, h, w]."""
+    points = views.points(depth_m)
+    grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD)
+    coarse = torch.stack([_cost(_residual(motion, before, after, points, views)) for motion in grid])
+    motion = grid[coarse.argmin()].clone()
+    step = torch.tensor([0.02, 0.002])
+    for _ in range(REFINE_STEPS):
+        motion = motion + _gauss_newton(motion, step, before, after, points, views)
+    return motion
+
+
+def _gauss_newton(
+    motion: torch.Tensor,
+    step: torch.Tensor,
+    before: torch.Tensor,
+    after: torch.Tensor,
+    points: torch.Tensor,
+    views: "RigViews",
+) -> torch.Tensor:
+    """One robust Gauss-Newton update, with the Jacobian by central differences."""
+    residual, seen = _residual(motion, before, after, points, views)
+    columns = []
+    for axis in torch.eye(2):
+        ahead, seen_ahead = _residual(motion + axis * step, before, after, points, views)
+        behind, seen_behind = _residual(motion - axis * step, before, after, points, views)
+        seen = seen * seen_ahead * seen_behind
+        columns.append((ahead - behind) / (2 * (axis @ step)))
+    jacobian = torch.stack(columns, dim=-1).reshape(-1, 2)
+    weight = (seen * HUBER / residual.abs().clamp_min(HUBER)).reshape(-1, 1)
+    normal = jacobian.T @ (weight * jacobian) + 1e-6 * torch.eye(2)
+    update = -torch.linalg.solve(normal, jacobian.T @ (weight * residual.reshape(-1, 1))).squeeze(-1)
+    return update.clamp(-5 * step, 5 * step)
+
+
+def _residual(
+    motion: torch.Tensor, before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: "RigViews"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Looked-up minus seen, [V, 3, h, w], and where the look-up is inside the earlier image."""
+    forward, yaw = motion
+    # The rear axle does not slip sideways: it travels along an arc.
+    translation = torch.stack([forward * torch.sinc(yaw / torch.pi), forward * yaw / 2, torch.zeros(())])
+    cos, sin, zero, one = yaw.cos(), yaw.sin(), torch.zeros(()), torch.ones(())
+    rotation = torch.stack(
+        [torch.stack([cos, -sin, zero]), torch.stack([sin, cos, zero]), torch.stack([zero, zero, one])]
+    )
+    grid, inside = views.project(points @ rotation.T + translation)
+    looked_up = F.grid_sample(before, grid, align_corners=False, padding_mode="border")
+    return looked_up - after, inside[:, None].expand_as(after).float()
+
+
+def _cost(residual_and_seen: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Mean Huber cost where the look-up is valid."""
+    residual, seen = residual_and_seen
+    size = residual.abs()
+    huber = torch.where(size < HUBER, 0.5 * size.square() / HUBER, size - 0.5 * HUBER)
+    return (huber * seen).sum() / seen.sum().clamp_min(1.0)
