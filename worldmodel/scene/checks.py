@@ -152,10 +152,8 @@ class EpisodeChecker:
         before, self._front = self._front, front
         if before is None:
             return False
-        lights = zip(self._world.world.lights, frame.lights, strict=True)
-        return any(
-            crosses_stop_line(before, front, light.stop_line) for light, state in lights if state == "red"
-        )
+        lines = zip(self._world.stop_lines, frame.lights, strict=True)
+        return any(crosses_stop_line(before, front, line) for line, state in lines if state == "red")
 
 
 def ego_box(ego: EgoState) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A static world prepared for fast questions: is this point drivable, which lanes is it in, what stands there."""
 
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
+from weakref import finalize
 
 import numpy as np
 import shapely
@@ -33,7 +33,7 @@ class PreparedWorld:
     """Look-up structures of one `StaticWorld`, built once and shared by every checker that runs on it."""
 
     def __init__(self, world: StaticWorld):
-        self.world = world
+        self.stop_lines = tuple(light.stop_line for light in world.lights)
         polygons = [
             shapely.Polygon(polygon).buffer(_SEAM_M, join_style="mitre") for polygon in world.drivable
         ]
@@ -47,11 +47,11 @@ class PreparedWorld:
 
     @classmethod
     def of(cls, world: StaticWorld) -> "PreparedWorld":
-        """The one prepared world of this static world; it lives as long as somebody uses it."""
-        prepared = _PREPARED.get(id(world))
-        if prepared is None:
-            prepared = _PREPARED[id(world)] = cls(world)
-        return prepared
+        """The one prepared world of this static world; it lives as long as that does."""
+        if id(world) not in _PREPARED:
+            _PREPARED[id(world)] = cls(world)
+            finalize(world, _PREPARED.pop, id(world), None)
+        return _PREPARED[id(world)]
 
     def on_road(self, points: np.ndarray) -> np.ndarray:
         """Whether each point [P, 2] lies in the drivable area: bool [P]."""
@@ -73,7 +73,7 @@ class PreparedWorld:
         return _group_by_lane(hit, heading, lane[near])
 
 
-_PREPARED: WeakValueDictionary[int, PreparedWorld] = WeakValueDictionary()
+_PREPARED: dict[int, PreparedWorld] = {}  # by identity: a world holds arrays, so it has no hash of its own
 
 
 def _group_by_lane(hit: np.ndarray, heading: np.ndarray, lane: np.ndarray) -> LaneHits:
