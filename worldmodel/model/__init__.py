@@ -1,0 +1,1 @@
+"""The network: tokeniser, multi-camera causal DiT, rolling KV, sampler, noise, checkpoints."""

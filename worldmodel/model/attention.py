@@ -1,0 +1,110 @@
+"""Attention over a view's own past (through a memory) and across neighbouring cameras (without any)."""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import HEAD_DIM
+from .rope import rotate
+
+Table = tuple[Tensor, Tensor]  # cos, sin
+
+
+class Memory(Protocol):
+    """What queries of one block may look at. The rolling KV and the naive full sequence both have this shape."""
+
+    def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from the present tokens to past and present ones.
+
+        Args:
+            block: index of the transformer block.
+            q, k, v: [B, V, heads, L, 64] after QK-norm and spatial rotation, without temporal rotation.
+
+        Returns:
+            [B, V, heads, L, 64].
+        """
+        ...
+
+    def select(self, rows: Tensor) -> "Memory":
+        """The same memory for some sessions of the batch only."""
+        ...
+
+
+class SelfAttention(nn.Module):
+    """Spatio-temporal attention of each view over its own tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = width // HEAD_DIM
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_norm, self.k_norm = nn.RMSNorm(HEAD_DIM), nn.RMSNorm(HEAD_DIM)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, block: int, grid: Table, memory: Memory) -> Tensor:
+        """[B, V, L, D] -> [B, V, L, D]; grid: spatial angles [L, (64 - temporal) / 2]."""
+        q, k, v = _split(self.qkv(x), self.heads)
+        q, k = (_rotate_tail(norm(part), grid) for norm, part in ((self.q_norm, q), (self.k_norm, k)))
+        return self.out(_join(memory.attend(block, q, k, v)))
+
+
+class CrossViewAttention(nn.Module):
+    """Attention among neighbouring cameras at the same time. Stateless; adds nothing until it is trained."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = width // HEAD_DIM
+        self.norm = nn.RMSNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_norm, self.k_norm = nn.RMSNorm(HEAD_DIM), nn.RMSNorm(HEAD_DIM)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, latents: int, directions: Table, mask: Tensor) -> Tensor:
+        """Mix views.
+
+        Args:
+            x: [B, V, T N, D].
+            latents: T.
+            directions: angles of the token's rays, [B, 1, 1, V N, 32].
+            mask: additive [B, 1, 1, V N, V N]: minus infinity where two cameras are no neighbours.
+
+        Returns:
+            [B, V, T N, D].
+        """
+        views = x.shape[1]
+        tokens = self.norm(x).unflatten(2, (latents, -1)).transpose(1, 2).flatten(2, 3)  # B T (V N) D
+        q, k, v = _split(self.qkv(tokens), self.heads)  # B T heads (V N) 64
+        q, k = (_rotated(norm(part), directions) for norm, part in ((self.q_norm, q), (self.k_norm, k)))
+        mixed = F.scaled_dot_product_attention(
+            q.flatten(0, 1),
+            k.flatten(0, 1),
+            v.flatten(0, 1),
+            attn_mask=mask.to(q.dtype).expand(-1, latents, -1, -1, -1).flatten(0, 1),
+        )
+        mixed = self.out(_join(mixed)).unflatten(0, (-1, latents)).unflatten(2, (views, -1))
+        return mixed.transpose(1, 2).flatten(2, 3)
+
+
+def _split(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[..., L, 3 D] -> three of [..., heads, L, 64]."""
+    parts = qkv.unflatten(-1, (3, heads, HEAD_DIM)).movedim(-3, 0).transpose(-2, -3)
+    return parts[0], parts[1], parts[2]
+
+
+def _join(x: Tensor) -> Tensor:
+    """[..., heads, L, 64] -> [..., L, D]."""
+    return x.transpose(-2, -3).flatten(-2)
+
+
+def _rotated(x: Tensor, table: Table) -> Tensor:
+    return rotate(x, table[0].to(x.dtype), table[1].to(x.dtype))
+
+
+def _rotate_tail(x: Tensor, grid: Table) -> Tensor:
+    """Rotate the spatial dimensions, which come last; leave the temporal ones."""
+    spatial = 2 * grid[0].shape[-1]
+    return torch.cat([x[..., :-spatial], _rotated(x[..., -spatial:], grid)], dim=-1)
+

@@ -1,0 +1,199 @@
+"""The world model's network: a causal diffusion transformer over latent frames of many cameras.
+
+Axes: B sessions, V views, T latent frames (1 when generating), N tokens of a latent frame, D width, L = T N.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Memory
+from .blocks import Block, BlockId, BlockInputs, Role, RunBlock, modulate, plain_run_block
+from .conditioning import Conditioner, Conditions, Embedded
+from .config import DiTConfig
+from .kv_cache import KVCache, KVContext, KVRecorder, KVShape, SequenceMemory, SinkMemory
+from .rope import grid_table
+from .sampler import FINEST_STEPS, Step
+
+
+class DiT(nn.Module):
+    """Predicts the clean latent of the next chunk from a noisy one, the past and the conditions."""
+
+    def __init__(self, config: DiTConfig, channels: int) -> None:
+        super().__init__()
+        width = config.width
+        self.config, self.channels = config, channels
+        self.embed = Conditioner(config)
+        self.patch = nn.Linear(channels, width)
+        self.noise_level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.step_size = nn.Embedding(_size_index(1.0 / FINEST_STEPS) + 1, width)
+        self.modulation = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
+        self.final_modulation = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, channels)
+        for layer in (self.modulation, self.final_modulation, self.head):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.step_size.weight, std=0.02)
+
+    def denoise(
+        self,
+        x: Tensor,
+        step: Step,
+        cond: Embedded,
+        context: KVContext,
+        run_block: RunBlock = plain_run_block,
+    ) -> Tensor:
+        """One denoising step. Reads the rolling KV, never writes it.
+
+        Args:
+            x: noisy latents [B, V, C, h, w].
+            step: its index, noise level and size.
+            cond: embedded conditions with T = 1.
+            context: `KVCache.context` of the sessions.
+            run_block: calls the blocks; a cache may stand here.
+
+        Returns:
+            Predicted clean latents [B, V, C, h, w], float32.
+        """
+        return self._present(x, step, cond, context, "denoise", run_block)
+
+    def kv_update(
+        self,
+        x: Tensor,
+        step: Step,
+        cond: Embedded,
+        cache: KVCache,
+        rows: Sequence[int],
+        ahead: Tensor,
+        run_block: RunBlock = plain_run_block,
+    ) -> None:
+        """Write clean latents [B, V, C, h, w] into the rolling KV, `ahead` (int64 [B]) latent frames after the last."""
+        context = cache.context(rows, ahead).recording()
+        self._present(x, step, cond, context, "kv_update", run_block)
+        assert context.recorder is not None
+        cache.commit(rows, *context.recorder.stacked(), ahead)
+
+    def write_sink(self, x: Tensor, step: Step, cond: Embedded, cache: KVCache, rows: Sequence[int]) -> None:
+        """Make clean latents [B, V, C, h, w] the sinks of their sessions."""
+        recorder = KVRecorder()
+        memory = SinkMemory(self.config.temporal_dims, recorder)
+        self._present(x, step, cond, memory, "kv_update", plain_run_block)
+        cache.write_sink(rows, *recorder.stacked())
+
+    def forward(
+        self, x: Tensor, tau: Tensor, size: Tensor, cond: Conditions, times: Tensor, sink: bool
+    ) -> Tensor:
+        """A whole sequence at once, block-causal: the training pass, and the naive path beside the rolling KV.
+
+        Args:
+            x: noisy latents [B, V, T, C, h, w].
+            tau: noise levels [B, T].
+            size: step sizes [B, T], 1 to 1/8.
+            cond: raw conditions of all T.
+            times: [B, T] in latent frames, increasing.
+            sink: whether the first latent frame is the sink.
+
+        Returns:
+            Predicted clean latents [B, V, T, C, h, w].
+        """
+        tokens = x.shape[-2] * x.shape[-1]
+        config = self.config
+        memory = SequenceMemory.build(times, tokens, config.temporal_dims, config.window, sink)
+        return self._run(x, tau, size, self.embed(cond), memory, 0, "denoise", plain_run_block)
+
+    def new_cache(
+        self,
+        views: int,
+        tokens: int,
+        slots: int = 1,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+    ) -> KVCache:
+        """An empty rolling KV of the right shape."""
+        config = self.config
+        shape = KVShape(config.depth, views, config.heads, config.window, tokens, config.temporal_dims)
+        return KVCache(shape, slots, dtype, device)
+
+    def _present(
+        self, x: Tensor, step: Step, cond: Embedded, memory: Memory, role: Role, run_block: RunBlock
+    ) -> Tensor:
+        """One latent frame per session, all at the same step."""
+        tau, size = (x.new_full((x.shape[0], 1), value) for value in (step.tau, step.size))
+        return self._run(x[:, :, None], tau, size, cond, memory, step.index, role, run_block)[:, :, 0].float()
+
+    def _run(
+        self,
+        x: Tensor,
+        tau: Tensor,
+        size: Tensor,
+        cond: Embedded,
+        memory: Memory,
+        step: int,
+        role: Role,
+        run_block: RunBlock,
+    ) -> Tensor:
+        rows, columns = x.shape[-2:]
+        dtype = cond.tokens.dtype
+        tokens = x.flatten(-2).transpose(-1, -2).flatten(2, 3).to(self.patch.weight.dtype)  # B V L C
+        h = self.patch(tokens).to(dtype) + cond.tokens
+        vector = F.silu(cond.vector + self._noise_vector(tau, size)[:, None])  # B V T D
+        inputs = BlockInputs(
+            modulation=self.modulation(vector).to(dtype),
+            grid=self._grid(rows, columns, x.shape[2], x.device),
+            directions=cond.directions,
+            neighbours=cond.neighbours,
+            memory=memory,
+        )
+        for index, block in enumerate(self.blocks):
+            h = run_block(BlockResidual(block, inputs), h, BlockId(step, index, role))
+        shift, scale = self.final_modulation(vector).repeat_interleave(rows * columns, dim=2).chunk(2, dim=-1)
+        clean = self.head(modulate(h, shift, scale))  # B V L C
+        return clean.unflatten(2, (-1, rows, columns)).movedim(-1, -3)
+
+    def _noise_vector(self, tau: Tensor, size: Tensor) -> Tensor:
+        """Noise level and step size [B, T] -> [B, T, D]."""
+        weight = self.step_size.weight
+        level = self.noise_level(_fourier(tau, weight.shape[1]).to(weight.dtype))
+        return level + self.step_size(_size_index_of(size))
+
+    def _grid(
+        self, rows: int, columns: int, latents: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        cos, sin = grid_table(rows, columns, 64 - self.config.temporal_dims, device)
+        return cos.repeat(latents, 1), sin.repeat(latents, 1)
+
+
+class BlockResidual:
+    """A block bound to the inputs of one pass: what `RunBlock` gets."""
+
+    def __init__(self, block: nn.Module, inputs: BlockInputs) -> None:
+        self._block, self._inputs = block, inputs
+
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """See `Residual`."""
+        return self._block(x, self._inputs if rows is None else self._inputs.select(rows))
+
+
+def commit_step(commit_tau: float, index: int) -> Step:
+    """The label of the KV-update pass: a nearly clean latent, the finest step."""
+    return Step(index, commit_tau, 1.0 / FINEST_STEPS)
+
+
+def _fourier(tau: Tensor, width: int) -> Tensor:
+    """Sines and cosines of noise levels [...] -> [..., width]."""
+    count = width // 2
+    frequency = torch.exp(torch.arange(count, device=tau.device) * (math.log(1000.0) / count))
+    angle = tau.float()[..., None] * frequency * math.pi
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def _size_index(size: float) -> int:
+    return round(-math.log2(size))
+
+
+def _size_index_of(size: Tensor) -> Tensor:
+    return (-torch.log2(size.float())).round().long()

@@ -1,0 +1,129 @@
+"""Re-projected history: the last committed frame of all cameras, seen from where the ego will be.
+
+Exact ego motion and the depth of the layout say where every point of a coming frame was in the last one. What this
+cannot know (moving agents, what comes into sight) is left to the network, which also gets the validity.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .rays import CameraTensors
+
+FAR_M = 1000.0  # stands for infinity: at this distance a chunk's motion is less than a pixel
+# A point counts as seen when source and target agree on its inverse depth [1/m]: 15 % covers the raster's coarseness.
+_RELATIVE, _ABSOLUTE = 0.15, 0.003
+
+
+def reproject(
+    frames: Tensor, source_depth: Tensor, depth: Tensor, poses: Tensor, cameras: CameraTensors
+) -> Tensor:
+    """Warp one moment of all cameras into coming moments.
+
+    Args:
+        frames: float [B, V, 3, h, w] at raster resolution.
+        source_depth: [B, V, h, w] distance along the rays at that moment [m], may be infinite.
+        depth: [B, V, F, h, w] the same at the coming moments.
+        poses: [B, F, 3] coming ego poses (x, y, yaw) in the ego frame of that moment.
+        cameras: geometry of the B rigs.
+
+    Returns:
+        [B, V, F, 4, h, w]: colour (zero where unknown) and validity in [0, 1].
+    """
+    points = _in_source_frame(depth, poses, cameras)
+    images = torch.cat([frames, _inverse(source_depth)[:, :, None]], dim=2)  # B V 4 h w
+    result = torch.zeros(*depth.shape[:3], 4, *depth.shape[3:], dtype=frames.dtype, device=frames.device)
+    for candidate in cameras.sources.unbind(-1):  # B V
+        found = _sample(images, points, candidate, cameras)
+        result = result + (1 - result[:, :, :, 3:]) * found
+    return result
+
+
+def compose(start: Tensor, deltas: Tensor) -> Tensor:
+    """Poses reached from a pose by successive deltas: [..., 3] and [..., F, 3] -> [..., F, 3], all (x, y, yaw)."""
+    poses, pose = [], start
+    for delta in deltas.unbind(-2):
+        cos, sin = pose[..., 2].cos(), pose[..., 2].sin()
+        x = pose[..., 0] + cos * delta[..., 0] - sin * delta[..., 1]
+        y = pose[..., 1] + sin * delta[..., 0] + cos * delta[..., 1]
+        pose = torch.stack([x, y, pose[..., 2] + delta[..., 2]], dim=-1)
+        poses.append(pose)
+    return torch.stack(poses, dim=-2)
+
+
+def _in_source_frame(depth: Tensor, poses: Tensor, cameras: CameraTensors) -> Tensor:
+    """Points of all coming pixels in the ego frame of the source moment, [B, V, F, h, w, 3]."""
+    rays, position = cameras.rays[:, :, None], cameras.position[:, :, None, None, None]
+    x, y, z = (position + depth.clamp(max=FAR_M)[..., None] * rays).unbind(-1)
+    cos, sin = (t[:, None, :, None, None] for t in (poses[..., 2].cos(), poses[..., 2].sin()))
+    dx, dy = (poses[:, None, :, None, None, axis] for axis in (0, 1))
+    return torch.stack([cos * x - sin * y + dx, sin * x + cos * y + dy, z], dim=-1)
+
+
+def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors) -> Tensor:
+    """Colours of points [B, V, F, h, w, 3] in one source camera each ([B, V]), with validity: [B, V, F, 4, h, w]."""
+    batch = torch.arange(len(points), device=points.device)[:, None]
+    views = tuple(
+        part[batch, source]
+        for part in (
+            cameras.rotation,
+            cameras.position,
+            cameras.focal,
+            cameras.center,
+            cameras.distortion,
+        )
+    )
+    limits = cameras.largest_angle[batch, source], cameras.fisheye[batch, source]
+    u, v, distance, visible = _project(points, *views, *limits)
+    rows, columns = images.shape[-2:]
+    grid = torch.stack([2 * u / columns - 1, 2 * v / rows - 1], dim=-1)  # B V F h w 2
+    inside = visible & (grid.abs() <= 1).all(-1)
+    # A huge coordinate is as good as any outside one, and keeps the sampler's integer arithmetic safe.
+    sampled = F.grid_sample(
+        images[batch, source].flatten(0, 1),
+        grid.clamp(-2, 2).flatten(0, 1).flatten(1, 2),
+        padding_mode="border",
+        align_corners=False,
+    )
+    frames = points.shape[2]
+    sampled = sampled.unflatten(0, images.shape[:2]).unflatten(3, (frames, rows)).transpose(2, 3)  # B V F 4 h w
+    inverse = 1 / distance
+    agree = (sampled[:, :, :, 3] - inverse).abs() < _RELATIVE * inverse + _ABSOLUTE
+    valid = (inside & agree).to(images.dtype)[:, :, :, None]
+    return torch.cat([sampled[:, :, :, :3] * valid, valid], dim=3)
+
+
+def _project(
+    points: Tensor,
+    rotation: Tensor,
+    position: Tensor,
+    focal: Tensor,
+    center: Tensor,
+    distortion: Tensor,
+    largest: Tensor,
+    fisheye: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Raster coordinates u, v, distance and visibility of points [B, V, F, h, w, 3], one camera per [B, V]."""
+
+    def spread(value: Tensor) -> Tensor:
+        return value[:, :, None, None, None]
+
+    body = torch.einsum("bvfhwi,bvij->bvfhwj", points - spread(position), rotation)
+    forward, left, up = body.unbind(-1)
+    across = torch.hypot(left, up)
+    theta = torch.atan2(across, forward)
+    scale = torch.where(spread(fisheye), _distorted(theta, spread(distortion)), theta.tan()) / across.clamp_min(1e-6)
+    u = -left * scale * spread(focal[..., 0]) + spread(center[..., 0])
+    v = -up * scale * spread(focal[..., 1]) + spread(center[..., 1])
+    return u, v, torch.hypot(across, forward), theta < spread(largest) - 1e-3
+
+
+def _distorted(theta: Tensor, distortion: Tensor) -> Tensor:
+    """Equidistant fisheye radius, theta (1 + k1 theta^2 + ...)."""
+    k1, k2, k3, k4 = distortion.unbind(-1)
+    square = theta * theta
+    return theta * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
+
+
+def _inverse(depth: Tensor) -> Tensor:
+    return 1 / depth.clamp(0.1, FAR_M)

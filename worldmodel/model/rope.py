@@ -1,0 +1,61 @@
+"""Rotary position embedding in three flavours: grid (row, column), age (time), and ray direction (across cameras).
+
+A head has 64 dimensions, rotated in neighbouring pairs: the first `temporal_dims` by time, the next half of the rest by
+row, the last by column. Time is applied apart from space, because the rolling KV keeps keys without it.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .config import HEAD_DIM
+
+AGE_BASE = 100.0  # ages reach window * cycle = 32 latent frames
+GRID_BASE = 100.0  # latent grids are some tens of cells wide
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate neighbouring pairs of the last axis; cos and sin broadcast against x with half as many columns."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+def grid_table(rows: int, columns: int, dims: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Spatial angles of every latent cell: cos and sin [rows * columns, dims / 2], row pairs then column pairs."""
+    frequency = _frequencies(dims // 4, GRID_BASE, device)
+    row = torch.arange(rows, device=device, dtype=torch.float32)[:, None, None] * frequency
+    column = torch.arange(columns, device=device, dtype=torch.float32)[None, :, None] * frequency
+    angle = torch.cat([row.expand(rows, columns, -1), column.expand(rows, columns, -1)], dim=-1).flatten(0, 1)
+    return angle.cos(), angle.sin()
+
+
+def time_table(time: Tensor, dims: int) -> tuple[Tensor, Tensor]:
+    """Temporal angles of times (or negative ages) in latent frames [...]: cos and sin [..., dims / 2]."""
+    angle = time.float()[..., None] * _frequencies(dims // 2, AGE_BASE, time.device)
+    return angle.cos(), angle.sin()
+
+
+def direction_table(rays: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles of ray directions, for attention across cameras.
+
+    All cameras of a car stand within a few metres, so what two of them both see lies at about the same azimuth and
+    elevation in the ego frame. Whole-number frequencies keep the azimuth periodic.
+
+    Args:
+        rays: [..., 6, h, w] Pluecker rays, direction first.
+
+    Returns:
+        cos and sin [..., h * w, 32], azimuth pairs then elevation pairs.
+    """
+    x, y, z = rays[..., :3, :, :].float().flatten(-2).unbind(-2)
+    azimuth, elevation = torch.atan2(y, x), torch.atan2(z, torch.hypot(x, y))
+    count = HEAD_DIM // 4
+    frequency = torch.arange(1, count + 1, device=rays.device, dtype=torch.float32)
+    angle = torch.cat([azimuth[..., None] * frequency, elevation[..., None] * frequency], dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def _frequencies(count: int, base: float, device: torch.device | None) -> Tensor:
+    exponent = torch.arange(count, device=device, dtype=torch.float32) / count
+    return torch.exp(-math.log(base) * exponent)
