@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from ..world import StaticWorld
-from . import highway, intersection, two_way, urban
+from . import exit as exit_
+from . import highway, intersection, merge, roundabout, rural, two_way, u_turn, urban
 from .plan import Plan
 from .spec import (
     ExitSpec,
@@ -45,8 +46,13 @@ __all__ = [
 
 _BUILDERS: dict[str, Callable[[Plan, Any], None]] = {
     "highway": highway.build,
-    "intersection": intersection.build,
     "two_way": two_way.build,
+    "merge": merge.build,
+    "exit": exit_.build,
+    "roundabout": roundabout.build,
+    "intersection": intersection.build,
+    "u_turn": u_turn.build,
+    "rural": rural.build,
     "urban": urban.build,
 }
 

@@ -106,11 +106,27 @@ def corner(
     return resample(np.concatenate([*lead, turn, *tail]), step_m)
 
 
+def half_turn(
+    start: tuple[float, float, float], gap_m: float, step_m: float = 0.5, easing: float = 0.15
+) -> np.ndarray:
+    """A u-turn to the left from a pose (x, y, yaw), which ends `gap_m` beside its start: float64 [N, 2]."""
+    n = max(32, round(2 * gap_m / step_m))
+    turn = trace((0.0, 0.0), 0.0, _eased(n, easing) * np.pi)
+    turn *= gap_m / turn[-1, 1]
+    cos, sin = np.cos(start[2]), np.sin(start[2])
+    return resample(np.array(start[:2]) + turn @ np.array([[cos, sin], [-sin, cos]]), step_m)
+
+
 def _unit_turn(angle_rad: float, easing: float, n: int) -> np.ndarray:
     """A symmetric turn from the origin along x whose tangents meet at (1, 0)."""
+    turn = trace((0.0, 0.0), 0.0, angle_rad * _eased(n, easing))
+    meeting = turn[-1, 0] - turn[-1, 1] / np.tan(angle_rad)
+    return turn / meeting
+
+
+def _eased(n: int, easing: float) -> np.ndarray:
+    """Curvature of a turn by one radian in `n` unit steps, growing from 0 and falling to 0 again: [n]."""
     along = (np.arange(n) + 0.5) / n
     ramp = max(easing / (1.0 + easing), 1e-6)
     shape = np.clip(np.minimum(along, 1.0 - along) / ramp, 0.0, 1.0)
-    turn = trace((0.0, 0.0), 0.0, angle_rad * shape / shape.sum())
-    meeting = turn[-1, 0] - turn[-1, 1] / np.tan(angle_rad)
-    return turn / meeting
+    return shape / shape.sum()

@@ -23,7 +23,8 @@ def _make(
     color: tuple[int, int, int],
     style: int = 0,
 ) -> Structure:
-    return Structure(kind, *(float(p) for p in pose), *(float(s) for s in size), color, style)
+    (x, y, yaw), (length, width, height) = (tuple(map(float, numbers)) for numbers in (pose, size))
+    return Structure(kind, x, y, yaw, length, width, height, color, style)
 
 
 def _pick(rng: np.random.Generator, colors: tuple[tuple[int, int, int], ...]) -> tuple[int, int, int]:

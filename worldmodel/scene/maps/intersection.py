@@ -7,6 +7,8 @@ Arms `w`, `s`, `e`, `n`; nodes `<arm>.in` -> `j.<arm>.stop` -> `j.<arm>.go` -> `
 import numpy as np
 
 from ..path import ReferencePath
+from .arrows import ArrowKind, paint_arrow
+from .curve import pose_at
 from .junction import Arm, Junction, lay_junction
 from .plan import Plan
 from .road import Profile
@@ -30,6 +32,9 @@ def build(plan: Plan, spec: IntersectionSpec) -> None:
     junction = Junction("j", 0.0, 0.0, arms, spec.corner_radius_m, spec.signalised, spec.crossings)
     streets = [lay_arm(plan, junction, arm, junction.setback_m + spec.arm_length_m) for arm in arms]
     lay_junction(plan, junction)
+    if spec.lanes > 1:
+        for street in streets:
+            _paint_arrows(plan, street)
     plan.paint_kerbs()
     roadside = Roadside(plan)
     for street in streets:
@@ -53,6 +58,16 @@ def lay_arm(
     )
     plan.end_road(axis, street.kerb_m)
     return street
+
+
+def _paint_arrows(plan: Plan, street: Street) -> None:
+    """Left from the inner lane and right from the outer one; both may also go straight on."""
+    profile = street.profile
+    arrows: list[tuple[int, ArrowKind]] = [(0, "straight"), (0, "left")]
+    arrows += [(profile.backward - 1, "straight"), (profile.backward - 1, "right")]
+    for lane, kind in arrows:
+        x, y, yaw = pose_at(street.line, 10.0, profile.centre_m(lane))
+        paint_arrow(plan, (x, y, yaw + np.pi), kind)
 
 
 def _route(plan: Plan, junction: Junction, start: str, end: str, turn: str) -> ReferencePath:

@@ -15,7 +15,7 @@ from .curve import arc_lengths, headings, resample
 STRIPED, SOLID, NONE = LineType.STRIPED, LineType.CONTINUOUS_LINE, LineType.NONE
 
 
-class CurveLane(PolyLaneFixedWidth):
+class CurveLane(PolyLaneFixedWidth):  # type: ignore[misc]  # highway-env has no types
     """A lane along any smooth curve.
 
     The parent searches its samples one by one and goes wrong where a lane turns by more than a right angle; this
@@ -26,7 +26,7 @@ class CurveLane(PolyLaneFixedWidth):
         step = 0.5 if arc_lengths(points)[-1] < 80.0 else 1.0
         points = resample(points, step)
         super().__init__(points, **options)
-        self.length = float(self.length)
+        self.length = float(arc_lengths(points)[-1])
         self._points = points
         self._step = self.length / (len(points) - 1)
         self._xy = points.tolist()

@@ -1,7 +1,7 @@
 """A map under construction: what the builders of all kinds add to, and what becomes a `StaticWorld` at the end."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import shapely
@@ -69,12 +69,16 @@ class Plan:
         ]
         surfaces += [Surface("asphalt", polygon) for polygon in drivable]
         surfaces += [Surface("plaza", p) for p in simple_polygons(shapely.union_all(self.islands))]
+        crossed = shapely.union_all(
+            [shapely.LineString(c.line).buffer(c.width_m / 2) for c in self.crossings]
+        )
+        markings = [piece for marking in self.markings for piece in _off_crossings(marking, crossed)]
         return StaticWorld(
             name=self.name,
             network=self.network,
             drivable=drivable,
             surfaces=tuple(surfaces),
-            markings=tuple(self.markings),
+            markings=tuple(markings),
             structures=tuple(self.structures),
             lights=tuple(self.lights),
             crossings=tuple(self.crossings),
@@ -109,6 +113,16 @@ def _without_holes(polygon: shapely.Polygon) -> Iterable[np.ndarray]:
     cut = polygon.interiors[0].centroid.x
     for left, right in ((low_x - 1, cut + 0.02), (cut - 0.02, high_x + 1)):
         yield from simple_polygons(polygon.intersection(shapely.box(left, low_y - 1, right, high_y + 1)))
+
+
+def _off_crossings(marking: Marking, crossed: BaseGeometry) -> Iterable[Marking]:
+    """Lane and centre lines stop before a crossing and go on behind it."""
+    line = shapely.LineString(marking.line)
+    if marking.kind not in ("lane_line", "centre_line") or not crossed.intersects(line):
+        yield marking
+        return
+    for part in shapely.get_parts(line.difference(crossed)):
+        yield replace(marking, line=np.array(part.coords))
 
 
 def _tidy(area: BaseGeometry) -> BaseGeometry:

@@ -1,6 +1,7 @@
 """A stretch of road with a constant cross-section: its lanes, asphalt and paint."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,19 +53,23 @@ def lay_road(
     profile: Profile,
     forward: tuple[str, str],
     backward: tuple[str, str] | None = None,
+    widened_m: np.ndarray | float = 0.0,
 ) -> None:
-    """Add a road along a line [N, 2]: lanes between the named nodes, asphalt and paint."""
+    """Add a road along a line [N, 2]: lanes between the named nodes, asphalt and paint.
+
+    `widened_m` moves the right edge outwards (one number per point for a taper).
+    """
     add_lanes(plan, line, profile, forward, profile.forward)
     if backward:
         add_lanes(plan, line[::-1], profile, backward, profile.backward)
     if profile.median_m > 0.0:
         inner = max(profile.median_m / 2 - 0.5, 0.0)
-        plan.asphalt.append(ribbon(line, -inner, -profile.right_m))
+        plan.asphalt.append(ribbon(line, -inner, -profile.right_m - widened_m))
         if backward:
             plan.asphalt.append(ribbon(line, profile.left_m, inner))
     else:
-        plan.asphalt.append(ribbon(line, profile.left_m, -profile.right_m))
-    paint_road(plan, line, profile)
+        plan.asphalt.append(ribbon(line, profile.left_m, -profile.right_m - widened_m))
+    paint_road(plan, line, profile, widened_m)
 
 
 def add_lanes(plan: Plan, line: np.ndarray, profile: Profile, nodes: tuple[str, str], count: int) -> None:
@@ -78,13 +83,14 @@ def add_lanes(plan: Plan, line: np.ndarray, profile: Profile, nodes: tuple[str, 
         plan.network.add_lane(*nodes, make_lane(offset(line, -profile.centre_m(i)), options))
 
 
-def paint_road(plan: Plan, line: np.ndarray, profile: Profile) -> None:
+def paint_road(plan: Plan, line: np.ndarray, profile: Profile, widened_m: np.ndarray | float = 0.0) -> None:
     """Lane lines, the yellow centre line or the median's edges, and the outer edges."""
     for side, lanes in ((-1, profile.forward), (1, profile.backward)):
         for i in range(1, lanes):
             plan.mark("lane_line", offset(line, side * profile.edge_m(i)), LINE_WIDTH_M, profile.dash_m)
         if lanes and profile.edge_lines:
-            plan.mark("road_edge", offset(line, side * profile.edge_m(lanes)), LINE_WIDTH_M)
+            outer = profile.edge_m(lanes) + (widened_m if side < 0 else 0.0)
+            plan.mark("road_edge", offset(line, side * outer), LINE_WIDTH_M)
             if profile.median_m > 0.0:
                 plan.mark("road_edge", offset(line, side * profile.median_m / 2), LINE_WIDTH_M)
     if profile.median_m == 0.0 and profile.forward and profile.backward:
@@ -100,7 +106,7 @@ def _paint_centre(plan: Plan, line: np.ndarray, profile: Profile) -> None:
     steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
     bends = np.abs(np.diff(headings(line))) / steps > 1 / 250.0
     borders = [0, *(np.flatnonzero(np.diff(bends)) + 1), len(steps)]
-    for start, end in zip(borders[:-1], borders[1:], strict=True):
+    for start, end in pairwise(borders):
         plan.mark(
             "centre_line", line[start : end + 1], LINE_WIDTH_M, None if bends[start] else profile.dash_m
         )

@@ -1,6 +1,7 @@
 """Where things stand along a road: never on anything paved, never in one another."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import shapely
@@ -60,7 +61,7 @@ class Roadside:
         """A continuous guard rail along a line. Its pieces follow bends, so they may touch one another."""
         length = arc_lengths(line)[-1]
         borders = np.linspace(0.0, length, max(2, round(length / piece_m) + 1))
-        for start, end in zip(borders[:-1], borders[1:], strict=True):
+        for start, end in pairwise(borders):
             (ax, ay, _), (bx, by, _) = (pose_at(line, s, left_m) for s in (start, end))
             pose = ((ax + bx) / 2, (ay + by) / 2, float(np.arctan2(by - ay, bx - ax)))
             piece = furniture.rail(pose, float(np.hypot(bx - ax, by - ay)))

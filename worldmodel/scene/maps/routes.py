@@ -84,4 +84,4 @@ def _comfortable(path: ReferencePath) -> np.ndarray:
     steps = np.diff(path.s_m)
     for k in range(len(limit) - 2, -1, -1):
         limit[k] = min(limit[k], np.sqrt(limit[k + 1] ** 2 + 2 * BRAKING_MPS2 * steps[k]))
-    return limit
+    return np.asarray(limit)

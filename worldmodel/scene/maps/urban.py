@@ -6,11 +6,10 @@ Routes: `straight` and `back` along the main street, `left_K` and `right_K` from
 junction K, `from_left_K` and `from_right_K` out of it and on to the east (seen by those who drive east).
 """
 
-from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
-from ..path import LaneIndex
 from .curve import pose_at, section, smoothed, trace
 from .intersection import END_M, START_M, lay_arm
 from .junction import Arm, Junction, lay_junction
@@ -116,11 +115,6 @@ def _add_routes(plan: Plan, junctions: list[Junction]) -> None:
                 routes[f"{side}_{k + 1}"] = [*east[: here + 1], f"{j}.{arm}.go", f"{j}.{arm}.out"]
                 routes[f"from_{side}_{k + 1}"] = [f"{j}.{arm}.in", f"{j}.{arm}.stop", *east[here + 1 :]]
     for name, nodes in routes.items():
-        lanes = list(_first_lanes(nodes))
+        lanes = [(start, end, 0) for start, end in pairwise(nodes)]
         length = plan.network.get_lane(lanes[-1]).length
         plan.routes[name] = follow(plan.network, lanes, START_M, length - END_M)
-
-
-def _first_lanes(nodes: list[str]) -> Iterator[LaneIndex]:
-    for start, end in zip(nodes[:-1], nodes[1:], strict=True):
-        yield start, end, 0
