@@ -1,0 +1,49 @@
+"""What a seed makes of a scenario before anybody moves: which map, weather, light, density, start."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .randomness import make_generator
+from .scenario import Scenario
+from .state import Atmosphere
+
+_SUN_ELEVATION_RAD = {"day": (0.5, 1.1), "dusk": (0.06, 0.16), "night": (-0.5, -0.3)}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The drawn values."""
+
+    map_seed: int
+    atmosphere: Atmosphere
+    per_km: float
+    start_s_m: float
+    start_speed_mps: float
+
+
+def draw_conditions(scenario: Scenario, seed: int) -> Conditions:
+    """Draw everything that `randomise` leaves to the seed. A fixed value uses up its draw too, so that setting one
+    does not change the others."""
+    generator, randomise = make_generator(seed, "conditions"), scenario.randomise
+    weather = _choose(generator, randomise.weather, scenario.weather)
+    time_of_day = _choose(generator, randomise.time_of_day, scenario.time_of_day)
+    density = randomise.per_km
+    share = float(generator.uniform())
+    per_km = density.low + share * (density.high - density.low) if density else scenario.traffic.per_km
+    shift = float(generator.uniform(randomise.start_shift_m.low, randomise.start_shift_m.high))
+    speed = float(generator.uniform(scenario.ego.speed_mps.low, scenario.ego.speed_mps.high))
+    azimuth = float(generator.uniform(-np.pi, np.pi))
+    elevation = float(generator.uniform(*_SUN_ELEVATION_RAD[time_of_day]))
+    return Conditions(
+        map_seed=seed % randomise.map_variants,
+        atmosphere=Atmosphere(weather, time_of_day, azimuth, elevation),
+        per_km=per_km,
+        start_s_m=scenario.ego.s_m + shift,
+        start_speed_mps=speed,
+    )
+
+
+def _choose(generator: np.random.Generator, choices: tuple, default: str) -> str:  # type: ignore[type-arg]
+    draw = int(generator.integers(0, 1 << 30))
+    return choices[draw % len(choices)] if choices else default

@@ -1,0 +1,38 @@
+"""The Intelligent Driver Model (Treiber, Hennecke, Helbing 2000), for net gaps, as pure functions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class IdmParameters:
+    """How a driver keeps distance."""
+
+    accel_mps2: float = 1.8
+    brake_mps2: float = 2.5  # comfortable deceleration
+    headway_s: float = 1.3
+    standstill_m: float = 2.5
+    exponent: float = 4.0
+    hardest_mps2: float = 8.0
+
+
+def free_term(speed_mps: float, wanted_mps: float, idm: IdmParameters) -> float:
+    """Acceleration on an empty road; above the wanted speed no harder than comfortable braking."""
+    if wanted_mps < 0.05:
+        return -idm.brake_mps2
+    return max(idm.accel_mps2 * (1.0 - (max(speed_mps, 0.0) / wanted_mps) ** idm.exponent), -idm.brake_mps2)
+
+
+def interaction(
+    speed_mps: np.ndarray | float,
+    gap_m: np.ndarray | float,
+    leader_mps: np.ndarray | float,
+    idm: IdmParameters,
+) -> np.ndarray:
+    """How much a leader takes off the acceleration [m/s^2], elementwise; a gap of inf takes off nothing."""
+    approach = (
+        speed_mps * (speed_mps - np.asarray(leader_mps)) / (2.0 * np.sqrt(idm.accel_mps2 * idm.brake_mps2))
+    )
+    wanted = idm.standstill_m + np.maximum(0.0, speed_mps * idm.headway_s + approach)
+    return idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2

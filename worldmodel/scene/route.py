@@ -1,0 +1,65 @@
+"""The ego's route as lanes: which lanes come when along its reference path."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .lane_graph import LaneGraph
+from .path import LaneIndex, ReferencePath
+from .right_of_way import Mover
+from .state import EGO_SHAPE, EgoState, LightState
+from .traffic import EGO_ID, must_stop
+
+FRONT_M = EGO_SHAPE.rear_axle_to_center_m + EGO_SHAPE.length_m / 2  # rear axle to front bumper
+_REACH_M = 80.0
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A reference path with the arc length at which each of its lanes begins."""
+
+    path: ReferencePath
+    lane_starts_m: tuple[float, ...]  # one per path.lanes; neighbours of one edge start together
+
+    @staticmethod
+    def of(path: ReferencePath, graph: LaneGraph) -> "Route":
+        """Measure where the lanes begin."""
+        first = graph[path.lanes[0]].lane.local_coordinates(path.points[0])[0]
+        starts = [-float(first)]
+        for lane, after in zip(path.lanes[:-1], path.lanes[1:], strict=True):
+            starts.append(starts[-1] if lane[:2] == after[:2] else starts[-1] + graph[lane].length_m)
+        return Route(path, tuple(starts))
+
+    def lanes_ahead(self, s_m: float) -> list[tuple[LaneIndex, float]]:
+        """(lane, distance from s to its start), from the lane at s on."""
+        ends = (*self.lane_starts_m[1:], float("inf"))
+        pairs = zip(self.path.lanes, self.lane_starts_m, ends, strict=True)
+        return [(lane, start - s_m) for lane, start, end in pairs if end > s_m and start - s_m < _REACH_M]
+
+    def mover(
+        self, graph: LaneGraph, ego: EgoState, s_m: float, lights: Sequence[LightState], waited_s: float
+    ) -> Mover:
+        """The ego for right of way: it does not ask, and others let it go first in ties."""
+        lanes: list[tuple[LaneIndex, float]] = []
+        front = s_m + FRONT_M
+        for lane, start in self.lanes_ahead(front - EGO_SHAPE.length_m):
+            start -= EGO_SHAPE.length_m
+            lanes.append((lane, start))
+            if must_stop(graph, lane, start + graph[lane].length_m, ego.speed_mps, lights):
+                break
+        speed = max(ego.speed_mps, 0.0)
+        return Mover(EGO_ID, lanes, speed, EGO_SHAPE.length_m, set(), waited_s, wins_ties=True, asks=False)
+
+    def next_light(self, graph: LaneGraph, s_m: float) -> tuple[int, float] | None:
+        """(light, distance from s to its stop line) of the next light, or None."""
+        for lane, start in self.lanes_ahead(s_m):
+            light, end = graph[lane].light, start + graph[lane].length_m
+            if light is not None and end > 0.0:
+                return light, end
+        return None
+
+
+def ego_box(ego: EgoState) -> np.ndarray:
+    """The ego's box with its speed, float64 [6]."""
+    return np.array([*ego.box_center, ego.yaw_rad, EGO_SHAPE.length_m, EGO_SHAPE.width_m, ego.speed_mps])

@@ -1,0 +1,287 @@
+"""Everybody else who drives: decide, move, leave, come back. Reacts to the ego, lights, people and each other."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from highway_env.road.road import Road
+
+from .clock import FRAME_DT_S
+from .corridor import Boxes, gaps
+from .idm import free_term, interaction
+from .lane_graph import LaneGraph
+from .path import LaneIndex
+from .right_of_way import Mover, settle
+from .state import EGO_SHAPE, AgentState, LightState
+from .vehicle import PLAN_M, EgoVehicle, TrafficVehicle
+
+EGO_ID = 0
+_POINTS, _STRIDE = 46, 2  # a corridor looks about 90 m ahead
+_SIDE_M = 0.3  # free space wanted beside the vehicle
+_REACH_M = 70.0  # how far ahead junctions matter
+
+
+@dataclass(frozen=True)
+class RoadView:
+    """What traffic reacts to besides itself, at one frame."""
+
+    boxes: np.ndarray  # float64 [M, 6] x, y, yaw, length, width, speed: people and things, not vehicles
+    lights: tuple[LightState, ...]
+    ego_box: np.ndarray  # float64 [6], as above
+    ego_lane: LaneIndex
+    ego_wanted_mps: float
+    ego_mover: Mover  # the ego's coming lanes
+
+
+class TrafficRoad(Road):
+    """highway-env's road with a look-up of neighbours by lane instead of a search over everything."""
+
+    def __init__(self, graph: LaneGraph, network: Any):
+        super().__init__(network)
+        self.graph = graph
+        self._on_lane: dict[LaneIndex, list[Any]] = {}
+
+    def index(self, vehicles: Sequence[Any]) -> None:
+        """Note who is on which lane; who changes lanes is on both."""
+        self._on_lane = defaultdict(list)
+        for vehicle in vehicles:
+            self.enter(vehicle, vehicle.plan[0])
+            if vehicle.leaving:
+                self.enter(vehicle, vehicle.leaving)
+
+    def enter(self, vehicle: Any, lane: LaneIndex) -> None:
+        """Note one vehicle on one lane."""
+        self._on_lane[lane].append(vehicle)
+
+    def neighbour_vehicles(self, vehicle: Any, lane_index: LaneIndex | None = None) -> tuple[Any, Any]:
+        """The vehicles ahead and behind on a lane, and on the lanes after and before it."""
+        lane_index = lane_index or vehicle.plan[0]
+        info = self.graph[lane_index]
+        s, _ = info.lane.local_coordinates(vehicle.position)
+        near = [(self._s_on(v, lane_index) - s, v) for v in self._on_lane.get(lane_index, ())]
+        for after in info.after:
+            near += [(v.s_m + info.length_m - s, v) for v in self._on_lane.get(after, ())]
+        for before in info.before:
+            near += [(v.s_m - self.graph[before].length_m - s, v) for v in self._on_lane.get(before, ())]
+        near = [(gap, v) for gap, v in near if v is not vehicle]
+        ahead = min(
+            (pair for pair in near if pair[0] >= 0.0), key=lambda p: (p[0], p[1].id), default=(0, None)
+        )
+        behind = max(
+            (pair for pair in near if pair[0] < 0.0), key=lambda p: (p[0], p[1].id), default=(0, None)
+        )
+        return ahead[1], behind[1]
+
+    def _s_on(self, vehicle: Any, lane: LaneIndex) -> float:
+        if vehicle.plan[0] == lane:
+            return float(vehicle.s_m)
+        return float(self.graph[lane].lane.local_coordinates(vehicle.position)[0])
+
+
+class Traffic:
+    """All vehicles but the ego."""
+
+    def __init__(self, graph: LaneGraph, network: Any, generator: np.random.Generator):
+        self.graph = graph
+        self.generator = generator
+        self.road = TrafficRoad(graph, network)
+        self.road.np_random = generator
+        self.vehicles: list[TrafficVehicle] = self.road.vehicles
+        self.ego = EgoVehicle(self.road, EGO_SHAPE.length_m, EGO_SHAPE.width_m)
+        self.ego.id = EGO_ID
+        self._path_cache: dict[int, tuple[tuple[LaneIndex, ...], np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def step(self, view: RoadView, dt_s: float = FRAME_DT_S) -> None:
+        """Move everybody by one frame."""
+        moving = [v for v in self.vehicles if not v.parked]
+        self._see_ego(view)
+        self.road.index([*self.vehicles, self.ego])
+        for vehicle in moving:
+            self._extend_plan(vehicle)
+            vehicle.target_speed = self._wanted_mps(vehicle)
+            if vehicle.enable_lane_change:
+                self._change_lane(vehicle)
+        if moving:
+            self._decide(moving, view, dt_s)
+        for vehicle in moving:
+            vehicle.step(dt_s)
+            vehicle.locate(self.graph)
+            vehicle.waited_s = vehicle.waited_s + dt_s if vehicle.speed < 0.5 else 0.0
+
+    def boxes(self) -> np.ndarray:
+        """Boxes of all vehicles, float64 [K, 6]: x, y, yaw, length, width, speed."""
+        rows = [(*v.position, v.heading, v.LENGTH, v.WIDTH, v.speed) for v in self.vehicles]
+        return np.array(rows, float).reshape(-1, 6)
+
+    def agents(self) -> list[AgentState]:
+        """All vehicles as agents, by id."""
+        return [_agent(vehicle) for vehicle in sorted(self.vehicles, key=lambda v: v.id)]
+
+    def movers(self, lights: Sequence[LightState]) -> list[Mover]:
+        """What right of way needs to know of every vehicle."""
+        return [self._mover(vehicle, lights) for vehicle in self.vehicles if not vehicle.parked]
+
+    def remove(self, vehicle: TrafficVehicle) -> None:
+        """Take a vehicle off the road."""
+        self.vehicles.remove(vehicle)
+        self._path_cache.pop(vehicle.id, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the generator."""
+        return {"vehicles": [vehicle.state_dict() for vehicle in self.vehicles]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.vehicles[:] = [TrafficVehicle.from_state(s, self.road, self.graph) for s in state["vehicles"]]
+        self._path_cache.clear()
+
+    # Lanes ------------------------------------------------------------------------------------------------------
+
+    def _see_ego(self, view: RoadView) -> None:
+        x, y, yaw, _, _, speed = view.ego_box
+        ego = self.ego
+        ego.position, ego.heading, ego.speed = np.array([x, y]), float(yaw), float(speed)
+        ego.plan = [view.ego_lane]
+        ego.lane_index = ego.target_lane_index = view.ego_lane
+        ego.target_speed = view.ego_wanted_mps
+        ego.s_m = float(self.graph[view.ego_lane].lane.local_coordinates(ego.position)[0])
+
+    def _extend_plan(self, vehicle: TrafficVehicle) -> None:
+        ahead = sum(self.graph[lane].length_m for lane in vehicle.plan) - vehicle.s_m
+        while ahead < PLAN_M and (after := self.graph[vehicle.plan[-1]].after):
+            lane = after[int(self.generator.integers(len(after)))] if len(after) > 1 else after[0]
+            vehicle.plan.append(lane)
+            ahead += self.graph[lane].length_m
+
+    def _change_lane(self, vehicle: TrafficVehicle) -> None:
+        before = vehicle.plan[0]
+        vehicle.consider_lane_change(self.graph)
+        if vehicle.plan[0] != before:
+            self.road.enter(vehicle, vehicle.plan[0])
+            self._extend_plan(vehicle)
+
+    def _path(self, vehicle: TrafficVehicle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points [N, 2], arc lengths [N] and speed limits [N] along its plan, from the start of plan[0]."""
+        key = tuple(vehicle.plan)
+        cached = self._path_cache.get(vehicle.id)
+        if cached is None or cached[0] != key:
+            infos = [self.graph[lane] for lane in key]
+            start = np.concatenate([[0.0], np.cumsum([info.length_m for info in infos])])
+            points = np.concatenate([info.points for info in infos])
+            s = np.concatenate([info.s_m + at for info, at in zip(infos, start, strict=False)])
+            speed = np.concatenate([info.speed_mps for info in infos])
+            cached = self._path_cache[vehicle.id] = (key, points, s, speed)
+        return cached[1:]
+
+    def _wanted_mps(self, vehicle: TrafficVehicle) -> float:
+        """Limit and bends ahead, such that comfortable braking is enough."""
+        _, s, speed = self._path(vehicle)
+        low = int(np.searchsorted(s, vehicle.s_m))
+        high = min(low + 80, len(s))
+        if low >= high:
+            low = high - 1
+        share = vehicle.speed_share
+        room = np.maximum(s[low:high] - vehicle.s_m, 0.0)
+        limit = np.sqrt((share * speed[low:high]) ** 2 + 2.0 * 1.8 * room)
+        own = vehicle.wanted_mps if vehicle.wanted_mps is not None else np.inf
+        return float(min(limit.min(), own))
+
+    # Decisions --------------------------------------------------------------------------------------------------
+
+    def _decide(self, moving: list[TrafficVehicle], view: RoadView, dt_s: float) -> None:
+        rows = [(v, v.plan[0]) for v in moving] + [(v, v.leaving) for v in moving if v.leaving]
+        corridors = [self._corridor(vehicle, lane) for vehicle, lane in rows]
+        points, s = (np.stack(part) for part in zip(*corridors, strict=True))
+        width = np.array([0.5 * v.WIDTH + _SIDE_M for v, _ in rows])
+        boxes = Boxes.of(np.concatenate([self.boxes(), view.ego_box[None], view.boxes]))
+        gap, leader = gaps(points, s, width, boxes)
+        column = {vehicle.id: k for k, vehicle in enumerate(self.vehicles)}
+        for row, (vehicle, _) in enumerate(rows):
+            gap[row, column[vehicle.id]] = np.inf
+        slow_m = np.where(leader < 1.5, gap, np.inf).min(axis=1)
+        holds = self._holds(moving, view, slow_m)
+        taken: dict[int, float] = defaultdict(float)
+        for row, (vehicle, _) in enumerate(rows):
+            terms = interaction(vehicle.speed, gap[row], leader[row], vehicle.idm)
+            taken[vehicle.id] = max(taken[vehicle.id], float(terms.max()))
+        for vehicle in moving:
+            hold = min(holds[vehicle.id], self._stop_m(vehicle, view.lights))
+            stop = float(interaction(vehicle.speed, max(hold + 1.5, 0.1), 0.0, vehicle.idm))
+            accel = free_term(vehicle.speed, vehicle.target_speed, vehicle.idm) - max(taken[vehicle.id], stop)
+            vehicle.drive(accel, dt_s)
+
+    def _corridor(self, vehicle: TrafficVehicle, lane: LaneIndex) -> tuple[np.ndarray, np.ndarray]:
+        """Points [P, 2] and arc lengths [P] from the front bumper on, along the plan or along the lane being left."""
+        if lane == vehicle.plan[0]:
+            points, s, _ = self._path(vehicle)
+            front = vehicle.s_m + 0.5 * vehicle.LENGTH
+        else:
+            info = self.graph[lane]
+            points, s = info.points, info.s_m
+            front = info.lane.local_coordinates(vehicle.position)[0] + 0.5 * vehicle.LENGTH
+        first = int(np.searchsorted(s, front))
+        rows = np.minimum(first + _STRIDE * np.arange(_POINTS), len(s) - 1)
+        along = s[rows]
+        return points[rows], along - along[0]
+
+    def _holds(self, moving: list[TrafficVehicle], view: RoadView, slow_m: np.ndarray) -> dict[int, float]:
+        movers = [self._mover(vehicle, view.lights, float(slow_m[k])) for k, vehicle in enumerate(moving)]
+        settle(self.graph, [*movers, view.ego_mover])
+        return {mover.id: mover.hold_m for mover in movers}
+
+    def _mover(self, vehicle: TrafficVehicle, lights: Sequence[LightState], free_m: float = np.inf) -> Mover:
+        lanes, start = [], -(vehicle.s_m + 0.5 * vehicle.LENGTH)
+        for lane in vehicle.plan:
+            if start > _REACH_M:
+                break
+            lanes.append((lane, start))
+            start += self.graph[lane].length_m
+            if must_stop(self.graph, lane, start, vehicle.speed, lights):
+                break
+        return Mover(
+            vehicle.id, lanes, vehicle.speed, vehicle.LENGTH, vehicle.cleared, vehicle.waited_s, free_m
+        )
+
+    def _stop_m(self, vehicle: TrafficVehicle, lights: Sequence[LightState]) -> float:
+        """Way to the nearest line where it has to stop: a light, or the end of a lane that ends."""
+        end = -(vehicle.s_m + 0.5 * vehicle.LENGTH)
+        for lane in vehicle.plan:
+            end += self.graph[lane].length_m
+            if end > _REACH_M + 30.0:
+                break
+            if must_stop(self.graph, lane, end, vehicle.speed, lights):
+                return max(end - 0.8, 0.0)
+            if self.graph[lane].dead_end:
+                return max(end - 4.0, 0.0)
+        return float("inf")
+
+
+def must_stop(
+    graph: LaneGraph, lane: LaneIndex, end_m: float, speed_mps: float, lights: Sequence[LightState]
+) -> bool:
+    """Whether a light at the end of a lane, `end_m` ahead of the bumper, means stop to a vehicle that still can."""
+    light = graph[lane].light
+    if light is None or lights[light] == "green" or end_m < -0.5:
+        return False
+    needed = speed_mps**2 / (2.0 * max(end_m, 0.3))
+    return needed < (3.2 if lights[light] == "yellow" else 7.5)
+
+
+def _agent(vehicle: TrafficVehicle) -> AgentState:
+    body = vehicle.body
+    return AgentState(
+        vehicle.id,
+        body.kind,
+        float(vehicle.position[0]),
+        float(vehicle.position[1]),
+        float((vehicle.heading + np.pi) % (2 * np.pi) - np.pi),
+        float(vehicle.speed),
+        body.length_m,
+        body.width_m,
+        body.height_m,
+        body.color_rgb,
+        vehicle.braking,
+        vehicle.parked,
+    )

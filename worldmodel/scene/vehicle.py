@@ -1,0 +1,168 @@
+"""One traffic vehicle: highway-env's IDM and MOBIL driver, with net gaps, a plan of lanes, a size and a paint."""
+
+from typing import Any
+
+import numpy as np
+from highway_env.road.road import Road
+from highway_env.vehicle.behavior import IDMVehicle
+from highway_env.vehicle.controller import ControlledVehicle
+
+from .fleet import MODELS, Body
+from .idm import IdmParameters, free_term, interaction
+from .lane_graph import LaneGraph
+from .path import LaneIndex
+
+PLAN_M = 140.0  # vehicles know their lanes this far ahead
+_CLOSE_M = 0.8  # a lane change is over at this distance from the new centre
+
+
+class TrafficVehicle(IDMVehicle):
+    """A vehicle that drives by itself. `position` is the middle of its box, as in highway-env.
+
+    highway-env's part is the motion (bicycle, steering along a lane) and the choice to change lane (MOBIL, once a
+    second). Ours is where it is on which lane, which lanes come next, and how it accelerates.
+    """
+
+    KP_HEADING = 4.0
+    KP_LATERAL = 0.7  # calmer lane changes than highway-env's
+    MIN_SPEED = 0.0
+    LANE_CHANGE_MIN_ACC_GAIN = 0.35
+    LANE_CHANGE_MAX_BRAKING_IMPOSED = 1.5
+    POLITENESS = 0.2
+
+    def __init__(self, road: Road, id: int, body: Body, pose: np.ndarray, speed_mps: float):
+        super().__init__(None, pose[:2], float(pose[2]), speed_mps, timer=0.5)
+        self.road = road
+        self.id = id
+        self.body = body
+        self.LENGTH, self.WIDTH = body.length_m, body.width_m
+        self.diagonal = float(np.hypot(body.length_m, body.width_m))
+        self.idm = IdmParameters(accel_mps2=MODELS[body.kind].accel_mps2)
+        self.plan: list[LaneIndex] = []  # lanes to drive, the first is the one it is on or changes to
+        self.leaving: LaneIndex | None = None  # the lane that a lane change leaves
+        self.s_m = self.lateral_m = 0.0  # on plan[0]
+        self.speed_share = 1.0
+        self.wanted_mps: float | None = None  # overrides the lanes' limits
+        self.parked = False
+        self.cleared: set[LaneIndex] = set()  # see right_of_way
+        self.waited_s = 0.0
+        self.forced_accel: float | None = None  # set by events
+        self.forced_s = 0.0
+
+    @property
+    def braking(self) -> bool:
+        """Whether its brake lamps are lit."""
+        return bool(self.action["acceleration"] < -0.7 or (self.speed < 0.3 and not self.parked))
+
+    def put_on(self, graph: LaneGraph, plan: list[LaneIndex]) -> None:
+        """Place it on a lane plan."""
+        self.plan, self.leaving = plan, None
+        self.locate(graph)
+
+    def locate(self, graph: LaneGraph) -> None:
+        """Find its lane coordinates after a move, and step to the next lane of its plan where one ends."""
+        self.s_m, self.lateral_m = graph[self.plan[0]].lane.local_coordinates(self.position)
+        while self.s_m > graph[self.plan[0]].length_m and len(self.plan) > 1:
+            self.plan.pop(0)
+            self.leaving = None
+            self.s_m, self.lateral_m = graph[self.plan[0]].lane.local_coordinates(self.position)
+        if self.leaving and abs(self.lateral_m) < _CLOSE_M:
+            self.leaving = None
+        self.target_lane_index = self.plan[0]
+        self.lane_index = self.leaving or self.plan[0]
+        self.lane = graph[self.lane_index].lane
+
+    def on_state_update(self) -> None:
+        """highway-env looks the lane up in the whole network here; `locate` follows the plan instead."""
+
+    def consider_lane_change(self, graph: LaneGraph) -> None:
+        """Let MOBIL choose, where there is room to finish the change on this lane."""
+        here = graph[self.plan[0]]
+        room = here.length_m - self.s_m
+        if self.leaving is None and not here.dead_end and room < max(45.0, 3.5 * self.speed):
+            return
+        self.change_lane_policy()
+        if self.target_lane_index != self.plan[0]:
+            if graph[self.target_lane_index].dead_end:
+                self.target_lane_index = self.plan[0]
+            else:
+                self.leaving = self.plan[0]
+                self.plan = [self.target_lane_index]
+                self.locate(graph)
+
+    def acceleration(
+        self, ego_vehicle: ControlledVehicle, front_vehicle: Any = None, rear_vehicle: Any = None
+    ) -> float:
+        """IDM with net gaps; called by MOBIL to compare lanes."""
+        if ego_vehicle is None:
+            return 0.0
+        accel = free_term(ego_vehicle.speed, ego_vehicle.target_speed, self.idm)
+        if front_vehicle is not None:
+            along = float(np.dot(front_vehicle.position - ego_vehicle.position, ego_vehicle.direction))
+            gap = along - 0.5 * (front_vehicle.LENGTH + ego_vehicle.LENGTH)
+            accel -= float(interaction(ego_vehicle.speed, gap, front_vehicle.speed, self.idm))
+        return accel
+
+    def drive(self, accel_mps2: float, dt_s: float) -> None:
+        """Set the controls of the next frame: this acceleration, and steering along the lane."""
+        if self.forced_accel is not None and self.forced_s > 0.0:
+            accel_mps2 = min(accel_mps2, self.forced_accel)
+            self.forced_s -= dt_s
+        accel = float(
+            np.clip(accel_mps2, max(-self.idm.hardest_mps2, -self.speed / dt_s), self.idm.accel_mps2)
+        )
+        steering = self.steering_control(self.plan[0]) if self.speed > 0.05 else 0.0
+        self.action = {"steering": float(np.clip(steering, -0.7, 0.7)), "acceleration": accel}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that its future depends on."""
+        body = self.body
+        return {
+            "id": self.id,
+            "body": [body.kind, body.length_m, body.width_m, body.height_m, list(body.color_rgb)],
+            "pose": [float(self.position[0]), float(self.position[1]), float(self.heading)],
+            "speed": float(self.speed),
+            "action": [float(self.action["steering"]), float(self.action["acceleration"])],
+            "plan": [list(lane) for lane in self.plan],
+            "leaving": list(self.leaving) if self.leaving else None,
+            "timer": float(self.timer),
+            "target_speed": float(self.target_speed),
+            "speed_share": self.speed_share,
+            "wanted_mps": self.wanted_mps,
+            "parked": self.parked,
+            "lane_changes": bool(self.enable_lane_change),
+            "cleared": [list(lane) for lane in sorted(self.cleared)],
+            "waited_s": self.waited_s,
+            "forced_accel": self.forced_accel,
+            "forced_s": self.forced_s,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], road: Road, graph: LaneGraph) -> "TrafficVehicle":
+        """The vehicle that `state_dict` described."""
+        kind, length, width, height, color = state["body"]
+        body = Body(kind, length, width, height, tuple(color))
+        self = cls(road, state["id"], body, np.array(state["pose"]), state["speed"])
+        self.action = dict(zip(("steering", "acceleration"), state["action"], strict=True))
+        self.timer, self.target_speed = state["timer"], state["target_speed"]
+        self.speed_share, self.wanted_mps = state["speed_share"], state["wanted_mps"]
+        self.parked, self.enable_lane_change = state["parked"], state["lane_changes"]
+        self.cleared = {tuple(lane) for lane in state["cleared"]}
+        self.waited_s = state["waited_s"]
+        self.forced_accel, self.forced_s = state["forced_accel"], state["forced_s"]
+        self.plan = [tuple(lane) for lane in state["plan"]]
+        self.leaving = tuple(state["leaving"]) if state["leaving"] else None
+        self.locate(graph)
+        return self
+
+
+class EgoVehicle(ControlledVehicle):
+    """The ego as traffic sees it: something that MOBIL must not cut off."""
+
+    def __init__(self, road: Road, length_m: float, width_m: float):
+        super().__init__(None, (0.0, 0.0))
+        self.road = road
+        self.LENGTH, self.WIDTH = length_m, width_m
+        self.plan: list[LaneIndex] = []
+        self.leaving = None
+        self.s_m = 0.0
