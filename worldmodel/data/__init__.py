@@ -1,0 +1,1 @@
+"""Episodes on disk and on the fly: recording, shards that stream, and clips for training."""
