@@ -38,6 +38,7 @@ class Camera(_Message):
     yaw_rad: float
     pitch_rad: float
     roll_rad: float
+    group: str = ""  # front, side or rear
     model: str = "pinhole"
     distortion: list[float] = []
 

@@ -1,0 +1,106 @@
+"""From an engine's name to an engine. Imported by workers only: everything heavy is imported here, on demand."""
+
+import importlib
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from worldmodel.engine import FRAME_DT_S, FRAMES_PER_CHUNK, WorldEngine
+from worldmodel.preset_files import preset_names
+from worldmodel.rig import Rig, load_rig
+from worldmodel.scene.actions import ACTION_SPACES
+
+from .messages import WORKER_PROTOCOL, Ready
+
+DEFAULT_RIG = "surround7"
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine a worker runs: `zero`, `reference`, `worldmodel`, or `module:callable` for one of your own."""
+
+    name: str = "reference"
+    device: str = "cpu"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def build_engine(choice: EngineChoice) -> WorldEngine:
+    """Import and construct.
+
+    Raises:
+        ValueError: unknown name; the message lists the valid ones.
+    """
+    engine: WorldEngine
+    if ":" in choice.name:
+        module, _, attribute = choice.name.partition(":")
+        engine = getattr(importlib.import_module(module), attribute)(**choice.options)
+    elif choice.name == "zero":
+        from .zero_engine import ZeroEngine
+
+        engine = ZeroEngine(**choice.options)
+    elif choice.name == "reference":
+        from worldmodel.reference.engine import ReferenceEngine
+
+        engine = ReferenceEngine(device=choice.device, **choice.options)
+    elif choice.name == "worldmodel":
+        module_ = importlib.import_module("worldmodel.diffusion.engine")
+        engine = module_.DiffusionEngine(device=choice.device, **choice.options)
+    else:
+        raise ValueError(
+            f"expected the engine zero, reference, worldmodel or module:callable, got {choice.name!r}"
+        )
+    return engine
+
+
+def describe(engine: WorldEngine, choice: EngineChoice, worker: str, pid: int) -> Ready:
+    """What clients may know of the engine."""
+    return Ready(
+        version=WORKER_PROTOCOL,
+        worker=worker,
+        pid=pid,
+        engine=engine.name,
+        model=getattr(engine, "model_name", engine.name),
+        model_digest=getattr(engine, "state_version", ""),
+        determinism=f"{choice.device.partition(':')[0]}-{platform.machine()}",
+        frames_per_chunk=FRAMES_PER_CHUNK,
+        dt_us=round(FRAME_DT_S * 1e6),
+        action_spaces=[
+            {"name": name, "columns": space.columns, "low": space.low, "high": space.high}
+            for name, space in ACTION_SPACES.items()
+        ],
+        scenarios=list(_scenarios(engine)),
+        rigs={name: camera_dicts(load_rig(name)) for name in preset_names("rigs")},
+        default_rig=DEFAULT_RIG,
+    )
+
+
+def camera_dicts(rig: Rig) -> list[dict[str, Any]]:
+    """A rig's cameras as the wire wants them."""
+    return [
+        {
+            "name": camera.name,
+            "group": camera.group,
+            "model": camera.model,
+            "height": camera.height,
+            "width": camera.width,
+            "fx": camera.fx,
+            "fy": camera.fy,
+            "cx": camera.cx,
+            "cy": camera.cy,
+            **dict(zip(("x_m", "y_m", "z_m"), camera.position_m, strict=True)),
+            "yaw_rad": camera.yaw_rad,
+            "pitch_rad": camera.pitch_rad,
+            "roll_rad": camera.roll_rad,
+            "distortion": list(camera.distortion),
+        }
+        for camera in rig.cameras
+    ]
+
+
+def _scenarios(engine: WorldEngine) -> Sequence[str]:
+    if engine.name == "zero":
+        from .zero_engine import SCENARIOS
+
+        return tuple(SCENARIOS)
+    return preset_names("scenarios")

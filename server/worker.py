@@ -1,0 +1,278 @@
+"""The worker process: one engine, one loop. Run as `python -m server.worker`, configured by one JSON line on stdin.
+
+Threads: the main one owns the engine and receives work; encoders turn frames into bytes and answer; a heartbeat says that the
+process lives; a guard ends the process when its parent is gone (stdin ends). ZeroMQ sockets are never shared: each thread has
+its own. Knows nothing of clients, tokens or the wire protocol's order.
+"""
+
+import ctypes
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from io import RawIOBase
+from math import ceil
+from typing import Any
+
+import zmq
+
+from clients.protocol import ErrorCode
+
+from .channel import WorkerConfig, connect, read_config
+from .encoders import ENGINE_BROKEN, Encoders
+from .messages import (
+    CloseWork,
+    Done,
+    Failed,
+    ForkWork,
+    Heartbeat,
+    OpenWork,
+    RestoreWork,
+    SnapshotWork,
+    State,
+    StepWork,
+    StopWork,
+    from_bytes,
+    to_bytes,
+)
+
+log = logging.getLogger("roadloop.worker")
+
+PARENT_GONE = 3
+
+
+class Worker:
+    """Receives work, runs ready sessions as one batch, hands frames to the encoders."""
+
+    def __init__(self, config: WorkerConfig, context: zmq.Context[Any]) -> None:
+        from .engines import EngineChoice, build_engine, describe
+
+        self.config = config
+        choice = EngineChoice(**config.engine)
+        self.engine = build_engine(choice)
+        self.socket = connect(context, config.address, config.name)
+        self.encoders = Encoders(config, context)
+        self.ids: dict[str, int] = {}  # session name -> engine's id
+        self.encodings: dict[str, tuple[str, list[str]]] = {}  # session name -> encoding, camera names
+        self.ready: dict[str, StepWork] = {}  # session name -> chunk to run
+        self.together: set[str] = set()  # sessions of the last batch
+        self.running = True
+        self.socket.send(to_bytes(describe(self.engine, choice, config.name, os.getpid())))
+
+    def run_forever(self) -> None:
+        """The main loop."""
+        while self.running:
+            self.receive()
+            self.wait_for_companions()
+            self.step(self.take_batch())
+        self.encoders.close()
+
+    def receive(self) -> None:
+        """Wait for at least one message, then take all there are."""
+        if not self.ready:
+            self.socket.poll()
+        while self.socket.poll(0):
+            self.handle(from_bytes(self.socket.recv()))
+
+    def wait_for_companions(self) -> None:
+        """Sessions that ran together last time run together again if all are here within `batch_wait_ms`."""
+        deadline_s = time.monotonic() + self.config.batch_wait_ms / 1e3
+        while self.ready and not self.together <= self.ready.keys():
+            left_ms = (deadline_s - time.monotonic()) * 1e3
+            if left_ms <= 0 or not self.socket.poll(ceil(left_ms)):
+                return
+            self.handle(from_bytes(self.socket.recv()))
+
+    def take_batch(self) -> dict[str, StepWork]:
+        """The sessions that run now, first come first; those whose deadline has passed are answered instead."""
+        batch: dict[str, StepWork] = {}
+        now_s = time.monotonic()
+        for name in list(self.ready)[: self.config.max_batch]:
+            work = self.ready.pop(name)
+            if work.wait_ms is not None and (now_s - work.sent_s) * 1e3 > work.wait_ms:
+                self.fail(
+                    work.req, ErrorCode.DEADLINE_EXCEEDED, f"expected to begin within {work.wait_ms:g} ms"
+                )
+            else:
+                batch[name] = work
+        self.together = set(batch)
+        return batch
+
+    def step(self, batch: dict[str, StepWork]) -> None:
+        """Run one batch and pass its frames on; errors are answered at once."""
+        if not batch:
+            return
+        began_s = time.monotonic()
+        results = self.run_engine(batch)
+        engine_ms = (time.monotonic() - began_s) * 1e3
+        for name, work in batch.items():
+            result = results[name]
+            if isinstance(result, Exception):
+                self.answer_error(work.req, result)
+                continue
+            timing = {"queue": (began_s - work.sent_s) * 1e3, "engine": engine_ms, **result.timings_ms}
+            self.encoders.submit(work.req, result, *self.encodings[name], timing, len(batch))
+
+    def run_engine(self, batch: dict[str, StepWork]) -> dict[str, Any]:
+        """Results or errors by session name. If the batch as a whole fails, each session is tried alone."""
+        from worldmodel.engine import ActionChunk
+
+        actions = {self.ids[name]: ActionChunk(work.space, work.actions) for name, work in batch.items()}  # type: ignore[arg-type]
+        try:
+            results = self.engine.step(actions)
+        except Exception as error:
+            _exit_if_device_broke(error)
+            log.exception("a batch of %d sessions failed", len(batch))
+            if len(batch) == 1:
+                return dict.fromkeys(batch, error)
+            return {name: self.run_engine({name: work})[name] for name, work in batch.items()}
+        return {name: results[self.ids[name]] for name in batch}
+
+    def handle(self, message: Any) -> None:
+        """Take one message: steps wait for the batch, everything else is done at once."""
+        if isinstance(message, StepWork):
+            if message.session not in self.ids:
+                self.fail(
+                    message.req, ErrorCode.UNKNOWN_SESSION, f"expected an open session, got {message.session}"
+                )
+            else:
+                self.ready[message.session] = message
+            return
+        try:
+            self.control(message)
+        except Exception as error:
+            _exit_if_device_broke(error)
+            self.answer_error(message.req, error)
+
+    def control(self, message: Any) -> None:
+        """Everything but steps."""
+        match message:
+            case OpenWork():
+                self.open(message)
+            case SnapshotWork():
+                self.answer(State(message.req, self.engine.snapshot(self.ids[message.session])))
+            case RestoreWork():
+                self.replace(message.session, self.engine.restore(message.state))
+                self.encodings[message.session] = message.encoding, message.cameras
+                self.answer(Done(message.req))
+            case ForkWork():
+                ids = self.engine.fork(self.ids[message.session], len(message.copies))
+                for name, new in zip(message.copies, ids, strict=True):
+                    self.replace(name, new)
+                    self.encodings[name] = self.encodings[message.session]
+                self.answer(Done(message.req))
+            case CloseWork():
+                self.forget(message.session)
+                self.answer(Done(message.req))
+            case StopWork():
+                self.running = False
+                self.answer(Done(message.req))
+
+    def open(self, work: OpenWork) -> None:
+        """Open a world under the session's name, replacing the one that it had."""
+        from worldmodel.engine import OpenRequest, SessionOptions
+        from worldmodel.rig import load_rig
+
+        from .engines import camera_dicts
+
+        cameras = work.options.get("cameras")
+        options = SessionOptions(**work.options | {"cameras": tuple(cameras) if cameras else None})
+        began_s = time.monotonic()
+        result = self.engine.open(OpenRequest(work.scenario, work.rig, work.seed, options))
+        self.replace(work.session, result.session)
+        rig = load_rig(work.rig)
+        rig = (rig.subset(options.cameras) if options.cameras else rig).scaled(*result.frames.shape[2:4])
+        self.encodings[work.session] = work.encoding, list(rig.names)
+        timing = {"engine": (time.monotonic() - began_s) * 1e3, **result.timings_ms}
+        self.encoders.submit(work.req, result, *self.encodings[work.session], timing, 1, camera_dicts(rig))
+
+    def replace(self, name: str, new: int) -> None:
+        """The name now means another world; the old one is freed."""
+        self.forget(name)
+        self.ids[name] = new
+        self.encoders.sessions = len(self.ids)
+
+    def forget(self, name: str) -> None:
+        """Free a session, if it is open."""
+        self.ready.pop(name, None)
+        self.together.discard(name)
+        self.encodings.pop(name, None)
+        if (old := self.ids.pop(name, None)) is not None:
+            self.engine.close(old)
+        self.encoders.sessions = len(self.ids)
+
+    def answer(self, message: Any) -> None:
+        """Send an answer from the main thread."""
+        self.socket.send(to_bytes(message))
+
+    def fail(self, req: int, code: ErrorCode, text: str) -> None:
+        """Answer that the work was not done."""
+        self.answer(Failed(req, code, text))
+
+    def answer_error(self, req: int, error: Exception) -> None:
+        """The engine's refusals reach the client; anything else is a bug, whose details stay in the log."""
+        from worldmodel.engine import ActionError, EngineError
+
+        if isinstance(error, ActionError):
+            self.fail(req, ErrorCode.BAD_ACTION, str(error))
+        elif isinstance(error, EngineError):
+            self.fail(req, ErrorCode.BAD_REQUEST, str(error.args[0] if error.args else error))
+        else:
+            log.error("work %d failed", req, exc_info=error)
+            self.fail(
+                req, ErrorCode.INTERNAL, f"the engine failed with {type(error).__name__}; nothing changed"
+            )
+
+
+def main() -> None:
+    """Entry point of the process."""
+    faulthandler.enable()  # SIGABRT of the watchdog leaves every thread's stack in the log
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the front end's to handle
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (unbuffered: its lock would block the exit)
+    config = read_config(stdin)
+    _die_with_parent(stdin)
+    context: zmq.Context[Any] = zmq.Context()
+    worker = Worker(config, context)
+    threading.Thread(target=_beat, args=(config, context, worker.encoders), daemon=True).start()
+    worker.run_forever()
+    context.destroy(linger=1000)
+
+
+def _beat(config: WorkerConfig, context: zmq.Context[Any], encoders: Encoders) -> None:
+    socket = connect(context, config.address, None)
+    try:
+        while True:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            socket.send(to_bytes(Heartbeat(config.name, encoders.sessions, memory)))
+            time.sleep(config.heartbeat_s)
+    except zmq.ZMQError:
+        socket.close(linger=0)  # the context ends: so does the process
+
+
+def _die_with_parent(stdin: RawIOBase) -> None:
+    """Two ways, so that not even a stuck interpreter outlives the front end: the kernel's signal, and the end of stdin."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+    def guard() -> None:
+        stdin.read()
+        os._exit(PARENT_GONE)
+
+    threading.Thread(target=guard, daemon=True).start()
+
+
+def _exit_if_device_broke(error: Exception) -> None:
+    """After a CUDA error nothing on the device can be trusted: end, be restarted, restore from snapshots."""
+    if "CUDA" in str(error) or type(error).__name__ == "AcceleratorError":
+        log.critical("the device failed", exc_info=error)
+        logging.shutdown()
+        os._exit(ENGINE_BROKEN)
+
+
+if __name__ == "__main__":
+    main()
