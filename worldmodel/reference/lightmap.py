@@ -1,0 +1,128 @@
+"""Static light on the ground: shadows of structures in the sun, pools of street lamps in the dark.
+
+A coarse blurred map in world axes, made once per world and look, so that a frame pays one look-up per pixel.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.scene.world import StaticWorld, Structure
+
+from .looks import Look
+from .structure_faces import STREET_LAMP_MIN_M
+
+TEXEL_M = 0.25
+MAX_TEXELS = 16_000_000
+MARGIN_M = 20.0
+LAMP_RADIUS_M = 9.0
+MAX_SHADOW_M = 45.0
+_SHIFT = 4
+
+
+@dataclass(frozen=True, eq=False)
+class LightMap:
+    """uint8 [2, H * W]: share of the sun (255 all of it), and light of lamps."""
+
+    planes: Tensor
+    rows: int
+    columns: int
+    origin_m: tuple[float, float]
+    texel_m: float
+
+    def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Sun and lamp light 0..1 at world positions (any shape). Beyond the map: its border."""
+        column = ((x - self.origin_m[0]) / self.texel_m).long().clamp_(0, self.columns - 1)
+        row = ((y - self.origin_m[1]) / self.texel_m).long().clamp_(0, self.rows - 1)
+        index = row.mul_(self.columns).add_(column)
+        sun, lamps = (torch.take(plane, index).float().mul_(1 / 255) for plane in self.planes)
+        return sun, lamps
+
+
+def build_light_map(world: StaticWorld, look: Look, device: torch.device | str) -> LightMap:
+    """Paint the map for one world and look."""
+    x0, y0, x1, y1 = world.bounds_m
+    origin = np.array([x0, y0]) - MARGIN_M
+    size = np.array([x1, y1]) + MARGIN_M - origin
+    texel = max(TEXEL_M, float(np.sqrt(size.prod() / MAX_TEXELS)))
+    columns, rows = (int(n) for n in np.ceil(size / texel))
+    sun = _sun_light(world, look, origin, texel, (rows, columns))
+    lamps = _lamp_light(world, look, origin, texel, (rows, columns))
+    planes = torch.as_tensor(np.stack([sun.reshape(-1), lamps.reshape(-1)]), device=device)
+    return LightMap(planes, rows, columns, (float(origin[0]), float(origin[1])), texel)
+
+
+def _sun_light(
+    world: StaticWorld, look: Look, origin: np.ndarray, texel: float, shape: tuple[int, int]
+) -> np.ndarray:
+    light = np.full(shape, 255, np.uint8)
+    for structure in world.structures:
+        contact = _footprint(structure, 0.5)
+        _fill(light, contact, origin, texel, 120)
+        if max(look.sun) > 0.15:
+            _fill(light, _shadow(structure, look.sun_direction), origin, texel, 0)
+    return cv2.GaussianBlur(light, (0, 0), 0.35 / texel)
+
+
+def _shadow(structure: Structure, sun: tuple[float, float, float]) -> np.ndarray:
+    """Hull of the footprint and of the top as the sun throws it on the ground. A crown throws no trunk's shadow."""
+    reach = min(structure.height_m / sun[2], MAX_SHADOW_M)
+    away = -np.array(sun[:2]) * reach
+    base = _footprint(structure, 0.0)
+    start = base + 0.35 * away if structure.kind == "tree" else base
+    return cv2.convexHull(np.concatenate([start, base + away]).astype(np.float32))[:, 0]
+
+
+def _footprint(structure: Structure, grown_m: float) -> np.ndarray:
+    round_one = structure.kind in ("tree", "pole", "bollard")
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    unit = (
+        np.stack([np.cos(angles), np.sin(angles)], 1) * 0.5
+        if round_one
+        else np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.5
+    )
+    size = np.array([structure.length_m, structure.width_m])
+    local = unit * (size * (0.8 if structure.kind == "tree" else 1.0) + 2 * grown_m)
+    cos, sin = np.cos(structure.yaw_rad), np.sin(structure.yaw_rad)
+    return local @ np.array([[cos, sin], [-sin, cos]]) + [structure.x_m, structure.y_m]
+
+
+def _lamp_light(
+    world: StaticWorld, look: Look, origin: np.ndarray, texel: float, shape: tuple[int, int]
+) -> np.ndarray:
+    light = np.zeros(shape, np.uint8)
+    if look.lamps < 0.6:
+        return light
+    for pole in world.structures:
+        if pole.kind == "pole" and pole.height_m >= STREET_LAMP_MIN_M:
+            at = np.array([pole.x_m + 1.4 * np.cos(pole.yaw_rad), pole.y_m + 1.4 * np.sin(pole.yaw_rad)])
+            _add_pool(light, (at - origin) / texel, LAMP_RADIUS_M / texel)
+    return light
+
+
+def _add_pool(light: np.ndarray, center: np.ndarray, radius: float) -> None:
+    """Brighten a disc around a lamp, falling off towards 2.2 radii."""
+    reach = int(2.2 * radius)
+    column, row = (int(c) for c in center)
+    top, left = max(0, row - reach), max(0, column - reach)
+    part = light[top : row + reach + 1, left : column + reach + 1]
+    y, x = np.ogrid[top : top + part.shape[0], left : left + part.shape[1]]
+    pool = 255 / (1 + ((x - center[0]) ** 2 + (y - center[1]) ** 2) / (0.45 * radius) ** 2) ** 1.5
+    np.maximum(part, (pool - 12).clip(0).astype(np.uint8), out=part)
+
+
+def _fill(image: np.ndarray, polygon: np.ndarray, origin: np.ndarray, texel: float, value: int) -> None:
+    at = np.round(((polygon - origin) / texel - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    if value:
+        mask = np.full_like(image, 255)
+        low = np.maximum(at.min(0) // (1 << _SHIFT) - 1, 0)
+        high = at.max(0) // (1 << _SHIFT) + 2
+        part = image[low[1] : high[1], low[0] : high[0]]
+        mask = np.full_like(part, 255)
+        cv2.fillPoly(mask, [at - (low * (1 << _SHIFT)).astype(np.int32)], value, shift=_SHIFT)
+        np.minimum(part, mask, out=part)
+    else:
+        cv2.fillPoly(image, [at], value, shift=_SHIFT)
