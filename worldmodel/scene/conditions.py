@@ -1,12 +1,15 @@
 """What a seed makes of a scenario before anybody moves: which map, weather, light, density, start."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from .randomness import make_generator
 from .scenario import Scenario
 from .state import Atmosphere
+
+_Choice = TypeVar("_Choice")
 
 _SUN_ELEVATION_RAD = {"day": (0.5, 1.1), "dusk": (0.06, 0.16), "night": (-0.5, -0.3)}
 
@@ -44,6 +47,6 @@ def draw_conditions(scenario: Scenario, seed: int) -> Conditions:
     )
 
 
-def _choose(generator: np.random.Generator, choices: tuple, default: str) -> str:  # type: ignore[type-arg]
+def _choose(generator: np.random.Generator, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
     draw = int(generator.integers(0, 1 << 30))
     return choices[draw % len(choices)] if choices else default

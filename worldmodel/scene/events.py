@@ -87,7 +87,7 @@ class Script(ABC):
     def start(self, stage: Stage, moment: Moment) -> bool:
         """Do it. False if it cannot be done yet."""
 
-    def hold(self, stage: Stage, moment: Moment) -> None:
+    def hold(self, stage: Stage, moment: Moment) -> None:  # noqa: B027 - most actors need no holding
         """Keep the actor ready."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -243,7 +243,9 @@ def _leader(stage: Stage, moment: Moment) -> TrafficVehicle | None:
     for vehicle in stage.traffic.vehicles:
         gap = _gap(vehicle, moment.ego)
         if not vehicle.parked and 0.0 < gap < 80.0:
-            pose = stage.route.path.project(*vehicle.position, vehicle.heading, moment.ego_s_m + gap)
+            pose = stage.route.path.project(
+                vehicle.position[0], vehicle.position[1], vehicle.heading, moment.ego_s_m + gap
+            )
             if abs(pose.offset_m) < 1.3 and abs(pose.heading_error_rad) < 0.6:
                 near.append((gap, vehicle))
     return min(near, key=lambda pair: pair[0], default=(0.0, None))[1]

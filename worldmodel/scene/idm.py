@@ -21,7 +21,8 @@ def free_term(speed_mps: float, wanted_mps: float, idm: IdmParameters) -> float:
     """Acceleration on an empty road; above the wanted speed no harder than comfortable braking."""
     if wanted_mps < 0.05:
         return -idm.brake_mps2
-    return max(idm.accel_mps2 * (1.0 - (max(speed_mps, 0.0) / wanted_mps) ** idm.exponent), -idm.brake_mps2)
+    share = max(float(speed_mps), 0.0) / wanted_mps
+    return max(idm.accel_mps2 * (1.0 - share**idm.exponent), -idm.brake_mps2)
 
 
 def interaction(
@@ -35,4 +36,4 @@ def interaction(
         speed_mps * (speed_mps - np.asarray(leader_mps)) / (2.0 * np.sqrt(idm.accel_mps2 * idm.brake_mps2))
     )
     wanted = idm.standstill_m + np.maximum(0.0, speed_mps * idm.headway_s + approach)
-    return idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2
+    return np.asarray(idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2)

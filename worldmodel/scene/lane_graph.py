@@ -15,6 +15,7 @@ from .world import StaticWorld
 
 LATERAL_ACCEL_MPS2 = 2.5  # comfortable in bends
 _JOINT_M = 1.0  # lanes follow each other when end and start are this close
+_THIN = 3  # samples between those that `nearest` looks at
 _CLEARANCE_M = 2.7  # two vehicles do not fit where lane centres are closer than this
 
 
@@ -76,35 +77,34 @@ class LaneGraph:
         lanes = world.network.lanes_dict()
         self.lanes: dict[LaneIndex, LaneInfo] = {index: _sample(index, lane) for index, lane in lanes.items()}
         self._connect()
-        for light, spec in enumerate(world.lights):
-            for index in spec.lanes:
-                self.lanes[tuple(index)].light = light  # type: ignore[index]
-        for crossing, spec in enumerate(world.crossings):
+        for k, light in enumerate(world.lights):
+            for index in light.lanes:
+                self.lanes[index].light = k
+        for k, crossing in enumerate(world.crossings):
             for info in self.lanes.values():
-                s = _crossed_at(info, spec.line)
+                s = _crossed_at(info, crossing.line)
                 if s is not None:
-                    info.crossings.append((crossing, s))
+                    info.crossings.append((k, s))
         conflicts = _find_conflicts(self.lanes)
         for index, info in self.lanes.items():
             info.conflicts = tuple(conflicts[index])
-        self.sources = tuple(index for index, info in self.lanes.items() if not info.before)
-        self._all_points = np.concatenate([info.points for info in self.lanes.values()])
-        self._all_headings = np.concatenate([info.heading_rad for info in self.lanes.values()])
-        self._all_owners = [index for index, info in self.lanes.items() for _ in info.points]
+        thin = [
+            (index, info.points[::_THIN], info.heading_rad[::_THIN]) for index, info in self.lanes.items()
+        ]
+        self._some_points = np.concatenate([points for _, points, _ in thin])
+        self._some_headings = np.concatenate([headings for _, _, headings in thin])
+        self._some_owners = [index for index, points, _ in thin for _ in points]
 
     def __getitem__(self, index: LaneIndex) -> LaneInfo:
         return self.lanes[index]
 
     def nearest(self, x_m: float, y_m: float, yaw_rad: float) -> LaneIndex:
-        """The lane under a pose: nearest sample, a metre of distance for every half radian of heading."""
-        distance = np.hypot(*(self._all_points - (x_m, y_m)).T)
-        turned = np.abs((self._all_headings - yaw_rad + np.pi) % (2 * np.pi) - np.pi)
-        return self._all_owners[int(np.argmin(distance + 2.0 * turned))]
-
-    def siblings(self, index: LaneIndex) -> list[LaneIndex]:
-        """Neighbouring lanes of the same edge, nearest first."""
-        start, end, lane = index
-        return [(start, end, k) for k in (lane - 1, lane + 1) if (start, end, k) in self.lanes]
+        """The lane under a pose: nearest across, where half a radian of heading counts as a metre."""
+        dx, dy = x_m - self._some_points[:, 0], y_m - self._some_points[:, 1]
+        cos, sin = np.cos(self._some_headings), np.sin(self._some_headings)
+        along, across = np.abs(dx * cos + dy * sin), np.abs(dy * cos - dx * sin)
+        turned = np.abs((self._some_headings - yaw_rad + np.pi) % (2 * np.pi) - np.pi)
+        return self._some_owners[int(np.argmin(across + 2.0 * turned + np.maximum(along - _THIN, 0.0)))]
 
     def _connect(self) -> None:
         starts = defaultdict(list)
@@ -162,7 +162,7 @@ def _crossed_at(info: LaneInfo, line: np.ndarray) -> float | None:
 
 
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+    return np.asarray(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0])
 
 
 def _find_conflicts(lanes: dict[LaneIndex, LaneInfo]) -> dict[LaneIndex, list[Conflict]]:
@@ -186,7 +186,9 @@ def _related(a: LaneInfo, b: LaneInfo) -> bool:
 
 
 def _add_conflict(a: LaneInfo, b: LaneInfo, found: dict[LaneIndex, list[Conflict]]) -> None:
-    near = np.linalg.norm(a.points[:, None] - b.points[None], axis=2) < _CLEARANCE_M
+    if _distances(a.points[::8], b.points[::8]).min() > _CLEARANCE_M + 8.0:
+        return
+    near = _distances(a.points, b.points) < _CLEARANCE_M
     along = np.cos(a.heading_rad[:, None] - b.heading_rad[None])
     near &= along > -0.95  # oncoming lanes of a narrow road pass each other
     if not near.any():
@@ -197,3 +199,9 @@ def _add_conflict(a: LaneInfo, b: LaneInfo, found: dict[LaneIndex, list[Conflict
     part_b = (float(b.s_m[on_b[0]]), float(b.s_m[on_b[-1]]))
     found[a.index].append(Conflict(b.index, *part_a, *part_b, merging))
     found[b.index].append(Conflict(a.index, *part_b, *part_a, merging))
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Between all points of [N, 2] and [M, 2]: [N, M]."""
+    gap = a[:, None] - b[None]
+    return np.asarray(np.hypot(gap[..., 0], gap[..., 1]))

@@ -5,6 +5,7 @@ other, nearest first, never takes away another's, and stays until the lane is le
 that they go first. Before giving it, the time windows in which both would use the shared stretch are compared.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ class Mover:
     waited_s: float = 0.0
     free_m: float = float("inf")  # way until something that stands
     wins_ties: bool = False
-    asks: bool = True  # False: its clearance is only what it has already entered or cannot stop for
+    asks: bool = True  # False: it only counts as cleared for what it has entered or cannot stop for
+    remembers: bool = True  # its clearances stay; who asks anew each time keeps those it cannot stop for
     hold_m: float = field(default=float("inf"), init=False)  # where it has to wait
 
 
@@ -63,15 +65,15 @@ def travel_time_s(distance_m: float, speed_mps: float, limit_mps: float, accel_m
     ramp_m = 0.5 * (speed_mps + top) * ramp_s
     if distance_m >= ramp_m:
         return ramp_s + (distance_m - ramp_m) / top
-    return (-speed_mps + (speed_mps**2 + 2.0 * accel_mps2 * distance_m) ** 0.5) / accel_mps2
+    return (math.sqrt(speed_mps**2 + 2.0 * accel_mps2 * distance_m) - speed_mps) / accel_mps2
 
 
 def _keep_entered(graph: LaneGraph, mover: Mover) -> None:
     """Whoever is past the waiting line, or cannot stop before it any more, is cleared."""
-    stopping_m = mover.speed_mps**2 / (2.0 * 5.0)
+    stopping_m = 0.0 if mover.remembers else mover.speed_mps**2 / (2.0 * 4.5)
     for lane, start in mover.lanes:
         hold = start + graph[lane].hold_m
-        if graph[lane].conflicts and hold < (0.0 if mover.asks else stopping_m):
+        if graph[lane].conflicts and hold < stopping_m:
             mover.cleared.add(lane)
     mover.cleared &= {lane for lane, _ in mover.lanes}
 

@@ -75,7 +75,7 @@ class VehicleSpawn(Part):
     wanted_mps: Speed | None = Field(
         None, description="speed that it strives for, by default the lane's limit"
     )
-    parked: bool = Field(False, description="never moves")
+    parked: bool = Field(default=False, description="never moves")
 
     @model_validator(mode="after")
     def _placed_once(self) -> "VehicleSpawn":
@@ -88,11 +88,15 @@ class VehicleSpawn(Part):
 class Traffic(Part):
     """Vehicles that drive."""
 
-    per_km: float = Field(8.0, ge=0.0, le=40.0, description="vehicles per kilometre of lane around the ego")
-    most: int = Field(24, ge=0, le=60, description="never more vehicles than this")
-    speed_share: Range = Field(Range(low=0.8, high=1.0), description="wanted speed as a share of the limit")
+    per_km: float = Field(
+        default=8.0, ge=0.0, le=40.0, description="vehicles per kilometre of lane around the ego"
+    )
+    most: int = Field(default=24, ge=0, le=60, description="never more vehicles than this")
+    speed_share: Range = Field(
+        default=Range(low=0.8, high=1.0), description="wanted speed as a share of the limit"
+    )
     mix: dict[VehicleKind, float] = Field(
-        {"car": 0.72, "van": 0.16, "truck": 0.08, "bus": 0.04}, description="weights of kinds"
+        default={"car": 0.72, "van": 0.16, "truck": 0.08, "bus": 0.04}, description="weights of kinds"
     )
     lane_changes: bool = True
     respawn: bool = Field(True, description="replace vehicles that leave, out of the ego's sight")
@@ -102,15 +106,17 @@ class Traffic(Part):
 class Pedestrians(Part):
     """People on foot."""
 
-    walkers: int = Field(6, ge=0, le=40, description="along the sidewalks")
-    crossers: int = Field(3, ge=0, le=20, description="who use the crossings")
+    walkers: int = Field(default=6, ge=0, le=40, description="along the sidewalks")
+    crossers: int = Field(default=3, ge=0, le=20, description="who use the crossings")
 
 
 class Trigger(Part):
     """When an event starts: exactly one of these."""
 
-    time_s: Seconds | None = Field(None, description="time since the start")
-    ego_s_m: Metres | None = Field(None, description="distance that the ego has covered along its route")
+    time_s: Seconds | None = Field(default=None, description="time since the start")
+    ego_s_m: Metres | None = Field(
+        default=None, description="distance that the ego has covered along its route"
+    )
     time_gap_s: Seconds | None = Field(
         None, description="the ego's time to the place where the event happens"
     )
@@ -129,8 +135,10 @@ class CutIn(Part):
     kind: Literal["cut_in"]
     trigger: Trigger
     side: Literal["left", "right"] = "left"
-    gap_m: float = Field(12.0, ge=5.0, le=60.0, description="free way between both at the start")
-    speed_share: float = Field(0.9, ge=0.3, le=1.5, description="of the ego's speed, once it has cut in")
+    gap_m: float = Field(default=12.0, ge=5.0, le=60.0, description="free way between both at the start")
+    speed_share: float = Field(
+        default=0.9, ge=0.3, le=1.5, description="of the ego's speed, once it has cut in"
+    )
     vehicle: VehicleKind = "car"
 
 
@@ -139,8 +147,8 @@ class HardBrake(Part):
 
     kind: Literal["hard_brake"]
     trigger: Trigger
-    brake_mps2: float = Field(5.0, ge=1.0, le=8.0)
-    duration_s: float = Field(2.5, gt=0.0, le=20.0)
+    brake_mps2: float = Field(default=5.0, ge=1.0, le=8.0)
+    duration_s: float = Field(default=2.5, gt=0.0, le=20.0)
 
 
 class CrossingPedestrian(Part):
@@ -150,7 +158,7 @@ class CrossingPedestrian(Part):
     trigger: Trigger
     at_s_m: Metres = Field(description="distance from the ego's start along its route")
     side: Literal["left", "right"] = "right"
-    speed_mps: float = Field(1.4, ge=0.5, le=4.0)
+    speed_mps: float = Field(default=1.4, ge=0.5, le=4.0)
 
 
 class LightChange(Part):
@@ -167,11 +175,11 @@ Event = Annotated[CutIn | HardBrake | CrossingPedestrian | LightChange, Field(di
 class Randomise(Part):
     """What the seed decides, besides places and kinds of traffic. Left out: as given above."""
 
-    map_variants: int = Field(4, ge=1, le=64, description="seeds use this many different maps")
+    map_variants: int = Field(default=4, ge=1, le=64, description="seeds use this many different maps")
     weather: tuple[Weather, ...] = ()
     time_of_day: tuple[TimeOfDay, ...] = ()
     per_km: Range | None = None
-    start_shift_m: Range = Field(Range(low=0.0, high=10.0), description="added to the ego's s_m")
+    start_shift_m: Range = Field(default=Range(low=0.0, high=10.0), description="added to the ego's s_m")
 
 
 class Success(Part):
@@ -203,13 +211,13 @@ class Scenario(Part):
     route: str = Field(description="one of the map's routes")
     ego: EgoSpawn = EgoSpawn()
     traffic: Traffic = Traffic()
-    parked: Share = Field(0.6, description="share of parking bays that are taken")
+    parked: Share = Field(default=0.6, description="share of parking bays that are taken")
     pedestrians: Pedestrians = Pedestrians()
     events: tuple[Event, ...] = ()
     weather: Weather = "clear"
     time_of_day: TimeOfDay = "day"
     randomise: Randomise = Randomise()
-    duration_s: float = Field(40.0, gt=0.0, le=600.0, description="time limit")
+    duration_s: float = Field(default=40.0, gt=0.0, le=600.0, description="time limit")
     success: Success = Success()
     failure: Failure = Failure()
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -115,13 +115,23 @@ class Traffic:
         rows = [(*v.position, v.heading, v.LENGTH, v.WIDTH, v.speed) for v in self.vehicles]
         return np.array(rows, float).reshape(-1, 6)
 
+    def intents(self) -> tuple[list[int], np.ndarray]:
+        """Who changes lane, with the box that each will soon fill on the new lane: ids, float64 [N, 6]."""
+        changing = [v for v in self.vehicles if v.leaving]
+        rows = []
+        for v in changing:
+            lane = self.graph[v.plan[0]].lane
+            rows.append((*lane.position(v.s_m, 0.0), lane.heading_at(v.s_m), v.LENGTH, v.WIDTH, v.speed))
+        return [v.id for v in changing], np.array(rows, float).reshape(-1, 6)
+
     def agents(self) -> list[AgentState]:
         """All vehicles as agents, by id."""
         return [_agent(vehicle) for vehicle in sorted(self.vehicles, key=lambda v: v.id)]
 
     def movers(self, lights: Sequence[LightState]) -> list[Mover]:
-        """What right of way needs to know of every vehicle."""
-        return [self._mover(vehicle, lights) for vehicle in self.vehicles if not vehicle.parked]
+        """Every vehicle as an onlooker sees it: copies that ask for nothing."""
+        movers = [self._mover(vehicle, lights) for vehicle in self.vehicles if not vehicle.parked]
+        return [replace(m, cleared=set(m.cleared), asks=False) for m in movers]
 
     def remove(self, vehicle: TrafficVehicle) -> None:
         """Take a vehicle off the road."""
@@ -195,11 +205,12 @@ class Traffic:
         corridors = [self._corridor(vehicle, lane) for vehicle, lane in rows]
         points, s = (np.stack(part) for part in zip(*corridors, strict=True))
         width = np.array([0.5 * v.WIDTH + _SIDE_M for v, _ in rows])
-        boxes = Boxes.of(np.concatenate([self.boxes(), view.ego_box[None], view.boxes]))
+        changing, soon = self.intents()
+        boxes = Boxes.of(np.concatenate([self.boxes(), soon, view.ego_box[None], view.boxes]))
         gap, leader = gaps(points, s, width, boxes)
-        column = {vehicle.id: k for k, vehicle in enumerate(self.vehicles)}
-        for row, (vehicle, _) in enumerate(rows):
-            gap[row, column[vehicle.id]] = np.inf
+        owners = np.array([*(v.id for v in self.vehicles), *changing])
+        mine = np.array([v.id for v, _ in rows])[:, None] == owners
+        gap[:, : len(owners)][mine] = np.inf
         slow_m = np.where(leader < 1.5, gap, np.inf).min(axis=1)
         holds = self._holds(moving, view, slow_m)
         taken: dict[int, float] = defaultdict(float)

@@ -1,0 +1,151 @@
+"""A driver that sees the whole scene: follows the route, keeps distance, obeys lights and right of way.
+
+It is a pure function of the scene: no memory, so that it can take over anywhere, also from a perturbed drive.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .actions import ActionChunk
+from .clock import FRAME_DT_S, FRAMES_PER_CHUNK
+from .corridor import Boxes, gaps
+from .ego import EGO_LIMITS, bicycle_step
+from .idm import IdmParameters, interaction
+from .right_of_way import settle
+from .route import FRONT_M
+from .scene import Scene
+from .state import EGO_SHAPE, EgoState
+from .traffic import must_stop
+
+_CORRIDOR_POINTS, _CORRIDOR_STEP_M = 70, 1.5
+_SIDE_M = 0.35
+_JERK_MPS3 = 3.6  # below nuPlan's 4.13
+_BRAKE_MPS2 = 3.4  # comfortable; nuPlan's bound is 4.05
+
+
+@dataclass(frozen=True)
+class DriverStyle:
+    """What makes one driver differ from another."""
+
+    idm: IdmParameters = IdmParameters(accel_mps2=1.7, brake_mps2=2.2, headway_s=1.4, standstill_m=3.0)
+    speed_share: float = 0.97  # of the limit
+    offset_m: float = 0.0  # left of the reference path
+    sees: bool = True  # False: notices nobody
+
+
+class Expert:
+    """Drives one scene."""
+
+    def __init__(self, scene: Scene, style: DriverStyle | None = None):
+        self.scene = scene
+        self.style = style or DriverStyle()
+
+    def act(self) -> ActionChunk:
+        """Controls for the next chunk."""
+        scene, ego, s = self.scene, self.scene.frame.ego, self.scene.ego_s_m
+        wanted = self._acceleration()
+        accel = float(np.clip(ego.accel_mps2, -EGO_LIMITS.brake_mps2, EGO_LIMITS.accel_mps2))
+        rows = []
+        for _ in range(FRAMES_PER_CHUNK):
+            accel = _approach(accel, wanted)
+            steering = self._steering(ego, s)
+            rows.append((steering, accel))
+            ego = bicycle_step(ego, steering, accel)
+            s = scene.path.project(ego.x_m, ego.y_m, ego.yaw_rad, s).s_m
+        return ActionChunk("controls", np.array(rows, np.float32))
+
+    # Along ------------------------------------------------------------------------------------------------------
+
+    def _acceleration(self) -> float:
+        ego, idm = self.scene.frame.ego, self.style.idm
+        speed = max(ego.speed_mps, 0.0)
+        free = self._towards_limit(speed)
+        if not self.style.sees:
+            return free
+        gap, leader = self._ahead()
+        slow_m = float(np.where(leader < 1.5, gap, np.inf).min(initial=np.inf))
+        stop_m = min(self._light_m(speed), self._hold_m(slow_m))
+        terms = [float(interaction(speed, gap, leader, idm).max(initial=0.0))]
+        terms.append(float(interaction(speed, max(stop_m + idm.standstill_m - 0.8, 0.1), 0.0, idm)))
+        terms.append(self._lane_change_term(speed))
+        return float(np.clip(free - max(terms), -EGO_LIMITS.brake_mps2, idm.accel_mps2))
+
+    def _towards_limit(self, speed: float) -> float:
+        """Acceleration towards the speed limit half a second ahead (it falls gently before bends)."""
+        path, s = self.scene.path, self.scene.ego_s_m
+        limit = self.style.speed_share * float(path.limit_at(np.array([s, s + 0.6 * speed])).min())
+        return float(np.clip((limit - speed) / 0.8, -_BRAKE_MPS2, self.style.idm.accel_mps2))
+
+    def _ahead(self) -> tuple[np.ndarray, np.ndarray]:
+        """Net gaps and speeds of everybody in the way, [M] each."""
+        scene = self.scene
+        _, soon = scene.traffic.intents()
+        boxes = Boxes.of(np.concatenate([scene.traffic.boxes(), soon, scene.pedestrians.claims()]))
+        s = scene.ego_s_m + FRONT_M + _CORRIDOR_STEP_M * np.arange(_CORRIDOR_POINTS)
+        points = scene.path.pose_at(s, self.style.offset_m)[:, :2]
+        width = np.array([0.5 * EGO_SHAPE.width_m + _SIDE_M])
+        gap, speed = gaps(points[None], (s - s[0])[None], width, boxes)
+        return gap[0], speed[0]
+
+    def _light_m(self, speed: float) -> float:
+        """Way to the line of the next light, if it means stop."""
+        scene = self.scene
+        found = scene.route.next_light(scene.graph, scene.ego_s_m + FRONT_M)
+        if found is None:
+            return float("inf")
+        light, way = found
+        lane = scene.world.lights[light].lanes[0]
+        return way if must_stop(scene.graph, lane, way, speed, scene.frame.lights) else float("inf")
+
+    def _hold_m(self, free_m: float) -> float:
+        """Way to where right of way makes it wait."""
+        scene = self.scene
+        ego = scene.view().ego_mover
+        ego = replace(ego, asks=True, free_m=free_m)
+        settle(scene.graph, [*scene.traffic.movers(scene.frame.lights), ego])
+        return ego.hold_m
+
+    def _lane_change_term(self, speed: float) -> float:
+        """Slow down behind who is about to be beside us where the route changes lane."""
+        scene, idm = self.scene, self.style.idm
+        worst = 0.0
+        for change in scene.route.changes:
+            way = change.begin_m - scene.ego_s_m
+            if not -0.5 * (change.end_m - change.begin_m) < way < max(60.0, 4.0 * speed):
+                continue
+            arrive = max(way, 0.0) / max(speed, 3.0)
+            for vehicle in scene.traffic.vehicles:
+                if change.target not in (vehicle.plan[0], *vehicle.plan[1:2]):
+                    continue
+                pose = scene.path.project(vehicle.position[0], vehicle.position[1])
+                gap = pose.s_m - scene.ego_s_m - EGO_SHAPE.rear_axle_to_center_m
+                net = abs(gap) - 0.5 * (vehicle.LENGTH + EGO_SHAPE.length_m)
+                later = gap + (vehicle.speed - speed) * arrive  # its lead when we begin to change
+                if later > -(6.0 + 0.5 * speed + 1.5 * max(vehicle.speed - speed, 0.0)) and abs(gap) < 90.0:
+                    room = max(net, 2.0) if gap > 0 else 2.0
+                    term = float(interaction(speed, room, min(vehicle.speed, speed + 1.0), idm))
+                    worst = max(worst, min(term, 2.0 + idm.accel_mps2))
+        return worst
+
+    # Across -----------------------------------------------------------------------------------------------------
+
+    def _steering(self, ego: EgoState, s_m: float) -> float:
+        """Pure pursuit (Coulter 1992) of the route, from the rear axle."""
+        look = float(np.clip(0.75 * ego.speed_mps, 3.2, 25.0))
+        x, y, _ = self.scene.path.pose_at(s_m + look, self.style.offset_m)
+        dx, dy = x - ego.x_m, y - ego.y_m
+        left = np.cos(ego.yaw_rad) * dy - np.sin(ego.yaw_rad) * dx
+        curvature = 2.0 * left / max(dx * dx + dy * dy, 1.0)
+        steering = np.arctan(EGO_SHAPE.wheelbase_m * curvature)
+        return float(np.clip(steering, -EGO_LIMITS.steering_rad, EGO_LIMITS.steering_rad))
+
+
+def _approach(accel: float, wanted: float) -> float:
+    """One frame towards the wanted acceleration: gently, unless braking hard is called for."""
+    step = _JERK_MPS3 * FRAME_DT_S
+    if wanted < -_BRAKE_MPS2 - 0.3:
+        step *= 6.0
+    else:
+        wanted = max(wanted, -_BRAKE_MPS2)
+    return accel + float(np.clip(wanted - accel, -step, step))
