@@ -10,7 +10,7 @@ def trace(
     turned = np.cumsum(curvature_per_m) * step_m
     heading = yaw_rad + turned - 0.5 * curvature_per_m * step_m  # at the middle of each step
     moves = step_m * np.stack([np.cos(heading), np.sin(heading)], axis=1)
-    return np.array(start) + np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)])
+    return np.asarray(np.array(start) + np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)]))
 
 
 def straight(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def offset(line: np.ndarray, left_m: float | np.ndarray) -> np.ndarray:
     """The parallel curve `left_m` to the left (a number or one per point): [N, 2] -> [N, 2]."""
     yaw = headings(line)
     normal = np.stack([-np.sin(yaw), np.cos(yaw)], axis=1)
-    return line + np.reshape(left_m, (-1, 1)) * normal
+    return np.asarray(line + np.reshape(left_m, (-1, 1)) * normal)
 
 
 def section(line: np.ndarray, start_m: float, end_m: float) -> np.ndarray:
@@ -55,16 +55,22 @@ def section(line: np.ndarray, start_m: float, end_m: float) -> np.ndarray:
 
 def pose_at(line: np.ndarray, s_m: float, left_m: float = 0.0) -> tuple[float, float, float]:
     """x, y and yaw at an arc length and a left offset."""
+    x, y, yaw = poses_at(line, np.array([s_m]), left_m)[0]
+    return float(x), float(y), float(yaw)
+
+
+def poses_at(line: np.ndarray, s_m: np.ndarray, left_m: float | np.ndarray = 0.0) -> np.ndarray:
+    """x, y and yaw at arc lengths [N] and left offsets (a number or [N]): [N, 3]."""
     s = arc_lengths(line)
-    yaw = float(np.interp(s_m, s, headings(line)))
-    x, y = (float(np.interp(s_m, s, line[:, k])) for k in (0, 1))
-    return x - left_m * float(np.sin(yaw)), y + left_m * float(np.cos(yaw)), yaw
+    yaw = np.interp(s_m, s, headings(line))
+    x, y = (np.interp(s_m, s, line[:, k]) for k in (0, 1))
+    return np.stack([x - left_m * np.sin(yaw), y + left_m * np.cos(yaw), yaw], axis=1)
 
 
 def smooth_step(x: np.ndarray) -> np.ndarray:
     """0 below 0, 1 above 1, and between them a quintic whose slope and curvature vanish at both ends."""
     t = np.clip(x, 0.0, 1.0)
-    return t**3 * (10.0 - 15.0 * t + 6.0 * t**2)
+    return np.asarray(t**3 * (10.0 - 15.0 * t + 6.0 * t**2))
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
@@ -121,7 +127,7 @@ def _unit_turn(angle_rad: float, easing: float, n: int) -> np.ndarray:
     """A symmetric turn from the origin along x whose tangents meet at (1, 0)."""
     turn = trace((0.0, 0.0), 0.0, angle_rad * _eased(n, easing))
     meeting = turn[-1, 0] - turn[-1, 1] / np.tan(angle_rad)
-    return turn / meeting
+    return np.asarray(turn / meeting)
 
 
 def _eased(n: int, easing: float) -> np.ndarray:
@@ -129,4 +135,4 @@ def _eased(n: int, easing: float) -> np.ndarray:
     along = (np.arange(n) + 0.5) / n
     ramp = max(easing / (1.0 + easing), 1e-6)
     shape = np.clip(np.minimum(along, 1.0 - along) / ramp, 0.0, 1.0)
-    return shape / shape.sum()
+    return np.asarray(shape / shape.sum())

@@ -4,6 +4,8 @@ Nodes: `w.in` -> `e.out` on the ego's carriageway, `e.in` -> `w.out` on the othe
 right. Routes: `keep_0` ... one per lane, `change_left` and `change_right` out of a middle lane.
 """
 
+from functools import partial
+
 import numpy as np
 
 from . import furniture
@@ -65,19 +67,11 @@ def dress_verge(roadside: Roadside, edge: np.ndarray, density: float, rails: boo
             roadside.rails(part, -0.8)
     roadside.row(edge, -1.3, 40.0, furniture.delineator)
     if density > 0:
-        make = lambda pose: furniture.direction_board(pose, plan.rng)  # noqa: E731
-        roadside.row(edge, -4.0, 320.0 / density, make, jitter=0.5, turned_rad=np.pi)
-        sign = lambda pose: furniture.sign(pose, plan.rng)  # noqa: E731
+        board, sign = partial(furniture.direction_board, rng=plan.rng), partial(furniture.sign, rng=plan.rng)
+        roadside.row(edge, -4.0, 320.0 / density, board, jitter=0.5, turned_rad=np.pi)
         roadside.row(edge, -2.2, 200.0 / density, sign, jitter=0.5, turned_rad=np.pi)
         roadside.row(edge, -2.6, 60.0, furniture.lamp)
-    _trees(roadside, edge, density)
-
-
-def _trees(roadside: Roadside, edge: np.ndarray, density: float) -> None:
-    rng = roadside.plan.rng
-    for _ in range(round(0.09 * density * len(edge))):
-        x, y = offset(edge, -(6.0 + 40.0 * rng.uniform() ** 1.7))[rng.integers(len(edge))]
-        roadside.put(furniture.tree((x, y, 0.0), rng))
+    roadside.scatter_trees(edge, 6.0, 46.0, 9.0 * density, sides=(-1,))
 
 
 def _add_routes(plan: Plan, spec: HighwaySpec) -> None:
@@ -86,7 +80,8 @@ def _add_routes(plan: Plan, spec: HighwaySpec) -> None:
     for i, lane in enumerate(lanes):
         plan.routes[f"keep_{i}"] = follow(plan.network, [lane], BEFORE_M, end)
     change = (BEFORE_M + 0.35 * spec.length_m, max(50.0, 4.0 * spec.speed_limit_mps))
-    others = {"change_left": middle - 1, "change_right": min(middle + 1, spec.lanes - 1)}
-    for name, other in others.items():
-        start = lanes[middle] if other != middle else lanes[middle - 1]
-        plan.routes[name] = follow(plan.network, [start, lanes[other]], BEFORE_M, end, change)
+    pairs = {"change_left": (middle, middle - 1), "change_right": (middle - 1, middle)}
+    if spec.lanes > 2:
+        pairs["change_right"] = (middle, middle + 1)
+    for name, (start, target) in pairs.items():
+        plan.routes[name] = follow(plan.network, [lanes[start], lanes[target]], BEFORE_M, end, change)

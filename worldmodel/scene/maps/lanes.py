@@ -29,8 +29,8 @@ class CurveLane(PolyLaneFixedWidth):  # type: ignore[misc]  # highway-env has no
         self.length = float(arc_lengths(points)[-1])
         self._points = points
         self._step = self.length / (len(points) - 1)
-        self._xy = points.tolist()
-        self._heading = headings(points).tolist()
+        self._xy: list[tuple[float, float]] = points.tolist()
+        self._heading: list[float] = headings(points).tolist()
 
     def position(self, longitudinal: float, lateral: float) -> np.ndarray:
         """World position of lane coordinates [m]; the ends go on straight."""

@@ -9,7 +9,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..world import Structure
 from . import furniture
-from .curve import arc_lengths, pose_at
+from .curve import arc_lengths, poses_at
 from .furniture import Pose
 from .plan import Plan
 
@@ -52,31 +52,37 @@ class Roadside:
         turned_rad: float = 0.0,
     ) -> None:
         """Put one thing every `spacing_m` along a line, at a left offset; `jitter` is a share of the spacing."""
-        for s in np.arange(spacing_m / 2, arc_lengths(line)[-1], spacing_m):
-            s += spacing_m * jitter * self.plan.rng.uniform(-0.5, 0.5)
-            x, y, yaw = pose_at(line, s, left_m)
+        s = np.arange(spacing_m / 2, arc_lengths(line)[-1], spacing_m)
+        s += spacing_m * jitter * self.plan.rng.uniform(-0.5, 0.5, len(s))
+        for x, y, yaw in poses_at(line, s, left_m):
             self.put(make((x, y, yaw + turned_rad)), on_walk)
 
     def rails(self, line: np.ndarray, left_m: float, piece_m: float = 12.0) -> None:
         """A continuous guard rail along a line. Its pieces follow bends, so they may touch one another."""
         length = arc_lengths(line)[-1]
         borders = np.linspace(0.0, length, max(2, round(length / piece_m) + 1))
-        for start, end in pairwise(borders):
-            (ax, ay, _), (bx, by, _) = (pose_at(line, s, left_m) for s in (start, end))
+        for (ax, ay, _), (bx, by, _) in pairwise(poses_at(line, borders, left_m)):
             pose = ((ax + bx) / 2, (ay + by) / 2, float(np.arctan2(by - ay, bx - ax)))
             piece = furniture.rail(pose, float(np.hypot(bx - ax, by - ay)))
             if not self._road.intersects(footprint(piece)):
                 self._taken.append(footprint(piece))
                 self.plan.structures.append(piece)
 
-    def scatter_trees(self, line: np.ndarray, near_m: float, far_m: float, per_100_m: float) -> None:
-        """Trees on both sides of a line, at random between two distances from it, denser near the road."""
+    def scatter_trees(
+        self,
+        line: np.ndarray,
+        near_m: float,
+        far_m: float,
+        per_100_m: float,
+        sides: tuple[int, ...] = (-1, 1),
+    ) -> None:
+        """Trees on the sides of a line (1 is left), at random between two distances, denser near the line."""
         rng, length = self.plan.rng, arc_lengths(line)[-1]
-        for side in (-1.0, 1.0):
-            for _ in range(round(per_100_m * length / 100.0)):
-                away = near_m + (far_m - near_m) * rng.uniform() ** 1.7
-                pose = pose_at(line, rng.uniform(0.0, length), side * away)
-                self.put(furniture.tree(pose, rng))
+        for side in sides:
+            count = round(per_100_m * length / 100.0)
+            away = near_m + (far_m - near_m) * rng.uniform(size=count) ** 1.7
+            for pose in poses_at(line, rng.uniform(0.0, length, count), side * away):
+                self.put(furniture.tree(tuple(pose), rng))
 
 
 def footprint(structure: Structure) -> shapely.Polygon:

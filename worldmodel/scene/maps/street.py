@@ -1,6 +1,7 @@
 """What lines a street in a town: sidewalks, houses, lamps, trees and parking bays."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -81,10 +82,10 @@ def dress_street(roadside: Roadside, street: Street, density: float, trees: bool
     for side in (-1, 1):
         kerb, turned = side * street.kerb_m, np.pi if side < 0 else 0.0
         roadside.row(street.line, kerb + side * 0.6, 28.0, furniture.lamp, on_walk=True, jitter=0.2)
-        sign = lambda pose: furniture.sign(pose, rng)  # noqa: E731
+        sign = partial(furniture.sign, rng=rng)
         roadside.row(street.line, kerb + side * 0.6, 45.0 / density, sign, True, 0.7, turned)
         if trees:
-            tree = lambda pose: furniture.tree(pose, rng, (2.0, 2.8))  # noqa: E731
+            tree = partial(furniture.tree, rng=rng, crown_m=(2.0, 2.8))
             roadside.row(street.line, side * (street.profile.right_m + 1.75), 9.0 / density, tree, True, 0.3)
 
 

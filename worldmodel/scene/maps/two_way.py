@@ -3,10 +3,12 @@
 Nodes: `w.in` -> `e.out` eastwards, `e.in` -> `w.out` westwards. Routes: `keep` (east), `keep_back` (west).
 """
 
+from functools import partial
+
 import numpy as np
 
 from . import furniture
-from .curve import section, smoothed, trace
+from .curve import smoothed, trace
 from .plan import Plan, ribbon
 from .road import HIGHWAY_DASH, Profile, lay_road
 from .roadside import Roadside
@@ -55,8 +57,8 @@ def dress(plan: Plan, line: np.ndarray, profile: Profile, density: float) -> Non
         roadside.row(line, edge + side * 0.6, 25.0, furniture.delineator)
         turned = np.pi if side < 0 else 0.0  # plates face those who drive on that side
         if density > 0:
-            make = lambda pose: furniture.sign(pose, plan.rng)  # noqa: E731
-            roadside.row(line, edge + side * 1.6, 170.0 / density, make, jitter=0.6, turned_rad=turned)
+            sign = partial(furniture.sign, rng=plan.rng)
+            roadside.row(line, edge + side * 1.6, 170.0 / density, sign, jitter=0.6, turned_rad=turned)
     if density > 0:
         roadside.row(line, left + 5.0, 45.0, furniture.utility_pole)
-    roadside.scatter_trees(section(line, 0.0, len(line) - 1.0), left + 3.5, left + 45.0, 9.0 * density)
+    roadside.scatter_trees(line, left + 3.5, left + 45.0, 9.0 * density)

@@ -5,6 +5,8 @@ Nodes: `w.in` -> `turn.east` -> `e.out` eastwards, `e.in` -> `turn.west` -> `w.o
 lane), `straight_back` (westwards) and, with several lanes, `change_and_u_turn`, which starts one lane further right.
 """
 
+from functools import partial
+
 import numpy as np
 import shapely
 
@@ -82,7 +84,7 @@ def _dress(plan: Plan, street: Street, noses: tuple[float, float], spec: UTurnSp
     for a, b in (start, noses[0] - half), (noses[1] + half, end):
         roadside.row(_along_x(a, b), 0.0, 30.0, furniture.lamp)
         if spec.density > 0:
-            tree = lambda pose: furniture.tree(pose, plan.rng, (2.5, 4.5))  # noqa: E731
+            tree = partial(furniture.tree, rng=plan.rng, crown_m=(2.5, 4.5))
             roadside.row(_along_x(a, b), 0.0, 10.0 / spec.density, tree, jitter=0.3)
     dress_street(roadside, street, spec.density)
     close_end(roadside, street)
