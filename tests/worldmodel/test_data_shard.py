@@ -74,7 +74,7 @@ def episode(index: int = 0, frames: int = FRAMES, layout: bool = True) -> Episod
         pose_deltas=draw.normal(size=(frames, 3)).astype(np.float32),
         actions=draw.normal(size=(frames, 2)).astype(np.float32),
         tables={**frames_to_tables(scene_frames(index)), "checks": checks_to_table(scene_checks())},
-        layouts=draw.integers(0, 256, (VIEWS, frames, 2, 8, 12), np.uint8) if layout else None,
+        layouts=draw.integers(-127, 128, (VIEWS, frames, 2, 8, 12), np.int8) if layout else None,
         depth_m=draw.uniform(1, 99, (VIEWS, frames, 8, 12)).astype(np.float16) if layout else None,
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..rig import Rig
 from ..scene.state import Atmosphere
-from .episode import Episode, EpisodeInfo
+from .episode import LAYOUT_SCALE, Episode, EpisodeInfo
 from .shard import Shard
 
 
@@ -20,13 +20,19 @@ class Clip:
     frames: Tensor  # uint8 [V, F, H, W, 3] RGB
     pose_deltas: Tensor  # float32 [F, 3]: dx [m], dy [m], dyaw [rad]
     actions: Tensor  # float32 [F, A]
-    layouts: Tensor | None  # [V, F, C, h, w]
+    layouts: Tensor | None  # int8 [V, F, C, h, w], 127 is 1; see `layout_values`
     depth_m: Tensor | None  # float32 [V, F, h, w]
     rig: Rig  # the cameras of the clip, in its order
     atmosphere: Atmosphere
     scenario: str
     seed: int
     start: int  # frame of the episode at which the clip begins
+
+    def layout_values(self) -> Tensor:
+        """Layouts as the model takes them, float32 [V, F, C, h, w] in -1..1. Raises ValueError without layouts."""
+        if self.layouts is None:
+            raise ValueError("expected a clip with layouts, got one without")
+        return self.layouts.float() / LAYOUT_SCALE
 
 
 def shard_clip(shard: Shard, start: int, frames: int, cameras: Sequence[str] | None = None) -> Clip:

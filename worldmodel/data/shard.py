@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import cv2
 import numpy as np
@@ -68,7 +68,7 @@ class Shard:
     def __init__(self, path: Path, verify: bool = False):
         self.path = path
         try:
-            self._file: Any = safe_open(path, framework="np")
+            self._file = cast(Any, safe_open(path, framework="np"))
             header = json.loads((self._file.metadata() or {})["episode"])
             self.info = EpisodeInfo.from_dict(header["info"])
             self._arrays, self._digest = header["arrays"], header["digest"]
