@@ -28,6 +28,7 @@ CASES = [
     ({"kind": "intersection"}, 0),
     ({"kind": "intersection", "lanes": 2, "signalised": False, "corner_radius_m": 5}, 1),
     ({"kind": "intersection", "crossings": False, "corner_radius_m": 12}, 2),
+    ({"kind": "intersection", "crossings": False, "signalised": False}, 3),
     ({"kind": "u_turn"}, 0),
     ({"kind": "u_turn", "lanes": 1, "median_m": 9.5, "lane_width_m": 3.3}, 1),
     ({"kind": "u_turn", "lanes": 3, "median_m": 20}, 1),
@@ -142,7 +143,9 @@ def test_houses_do_not_stand_in_one_another(world: StaticWorld) -> None:
 
 
 def test_every_light_rules_lanes_that_end_at_its_stop_line(world: StaticWorld) -> None:
+    drivable = _drivable(world)
     for light in world.lights:
+        assert 0.3 < drivable.distance(shapely.Point(light.x_m, light.y_m)) < 1.5
         stop = shapely.LineString(light.stop_line)
         assert light.lanes
         for index in light.lanes:

@@ -22,6 +22,7 @@ from .routes import LATERAL_ACCEL_MPS2
 CROSSING_DEPTH_M = 3.0
 LIGHT_HEIGHT_M = 3.4
 _CORNER_TO_CROSSING_M, _CROSSING_TO_STOP_M = 0.6, 0.9
+_STOP_TO_LIGHT_M = _CROSSING_TO_STOP_M + CROSSING_DEPTH_M + 0.3
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,9 @@ def _add_stop(plan: Plan, junction: Junction, arm: Arm) -> None:
     line = junction.across(arm, junction.setback_m - 0.2, kerb, 0.0)
     if junction.signalised or not arm.major:
         plan.mark("stop_line", line, 0.4)
-    # Beyond the crossing, where a driver who waits at the line still sees it.
-    x, y = junction.across(arm, junction.setback_m - 4.2, kerb + 0.6, 0.0)[0]
+    # Beyond the crossing, where a driver who waits at the line still sees it; the kerb is straight up to there.
+    beyond = _STOP_TO_LIGHT_M if junction.crossings else 0.4
+    x, y = junction.across(arm, junction.setback_m - beyond, kerb + 0.6, 0.0)[0]
     if junction.signalised:
         lanes = _lanes_into(plan, junction.stop(arm.name))
         group = 0 if arm.major else 1

@@ -28,6 +28,8 @@ class CurveLane(PolyLaneFixedWidth):  # type: ignore[misc]  # highway-env has no
         super().__init__(points, **options)
         self.length = float(arc_lengths(points)[-1])
         self._points = points
+        self._stride = 16 if len(points) > 200 else 1  # short lanes may turn too tightly to skip points
+        self._coarse = points[:: self._stride]
         self._step = self.length / (len(points) - 1)
         self._xy: list[tuple[float, float]] = points.tolist()
         self._heading: list[float] = headings(points).tolist()
@@ -43,8 +45,10 @@ class CurveLane(PolyLaneFixedWidth):  # type: ignore[misc]  # highway-env has no
 
     def local_coordinates(self, position: np.ndarray) -> tuple[float, float]:
         """Arc length and left offset [m] of a world position."""
-        gap = self._points - position
-        nearest = int(np.einsum("nd,nd->n", gap, gap).argmin())
+        nearest = self._stride * _nearest(self._coarse, position)
+        if self._stride > 1:
+            low = max(nearest - self._stride, 0)
+            nearest = low + _nearest(self._points[low : nearest + self._stride + 1], position)
         candidates = {max(nearest - 1, 0), min(nearest, len(self._xy) - 2)}
         _, s, r = min(self._on_segment(k, float(position[0]), float(position[1])) for k in candidates)
         return s, r
@@ -69,6 +73,11 @@ class CurveLane(PolyLaneFixedWidth):  # type: ignore[misc]  # highway-env has no
         clamped = min(max(along, low), high)
         distance = math.hypot(along - clamped, across)
         return distance, k * self._step + clamped, math.copysign(distance, across)
+
+
+def _nearest(points: np.ndarray, position: np.ndarray) -> int:
+    gap = points - position
+    return int(np.einsum("nd,nd->n", gap, gap).argmin())
 
 
 @dataclass(frozen=True)
