@@ -63,11 +63,6 @@ def delineator(pose: Pose) -> Structure:
     return _make("bollard", pose, (0.14, 0.14, 1.0), (236, 236, 232))
 
 
-def bollard(pose: Pose) -> Structure:
-    """A short post that keeps cars off a sidewalk."""
-    return _make("bollard", pose, (0.18, 0.18, 0.9), (70, 70, 74))
-
-
 def sign(pose: Pose, rng: np.random.Generator) -> Structure:
     """A traffic sign on a post; its plate faces along the yaw."""
     return _make("sign", pose, (0.08, 0.7, 2.4), _pick(rng, _SIGNS), int(rng.integers(2**16)))
