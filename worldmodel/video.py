@@ -13,7 +13,7 @@ _LABEL_PX = 14  # height of the strip that holds a label
 _GAP_PX = 2
 
 
-class VideoError(RuntimeError):
+class VideoError(ValueError):
     """A video that cannot be written or read. The message reads *expected X, got Y*."""
 
 

@@ -26,14 +26,14 @@ from worldmodel.scene.scenario import load_scenario
 from worldmodel.scene.scene import Scene
 from worldmodel.scene.state import pose_delta
 
-SETTINGS = BuildSettings(
+SETTINGS = BuildSettings(  # with this seed all three episodes use the same map, which is made once
     scenarios=("urban_cruise",),
     episodes=3,
     seconds=1.0,
     rig="front1",
     height=32,
     width=64,
-    seed=3,
+    seed=4,
     perturbed_share=0.0,
 )
 

@@ -6,6 +6,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import torch
+
+from ..rig import load_rig
+from ..scene.scenario import load_scenario
 from .folder import Entry, EpisodeFolder, describe
 from .plan import BuildError, BuildSettings, plan_episode
 from .record import Recorder
@@ -36,9 +40,11 @@ def build(
         All episodes of the folder.
 
     Raises:
+        PresetError, RigError, ScenarioError: a rig or a scenario that does not exist or is none.
         BuildError: other settings, another folder's files, or a worker that died.
         ShardError: an episode on disk is damaged; the message names it.
     """
+    _check(settings, device)
     folder = EpisodeFolder(path)
     folder.begin(settings)
     there = {entry.index for entry in folder.write_index()}
@@ -53,6 +59,15 @@ def build(
         folder.write_index()
         on_episode(entry)
     return folder.entries()
+
+
+def _check(settings: BuildSettings, device: str) -> None:
+    """Refuse what no worker could make before anything is written."""
+    load_rig(settings.rig)
+    for name in settings.scenarios:
+        load_scenario(name)
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise BuildError(f"expected a device that is there, got {device!r} without a CUDA device")
 
 
 def _here(path: Path, settings: BuildSettings, missing: list[int], device: str) -> Iterator[Entry]:
@@ -80,8 +95,6 @@ def _in_workers(
 
 
 def _start_worker(settings: BuildSettings, device: str) -> None:
-    import torch
-
     global _recorder
     torch.set_num_threads(1)  # one core per worker
     _recorder = Recorder(settings, device)

@@ -11,6 +11,7 @@ from ..scene.state import Atmosphere
 
 EPISODE_FORMAT = 1  # raised when a reader must know
 LAYOUT_SCALE = 127  # of layouts stored as int8
+LAYOUT_STRIDE = 4  # picture pixels per layout pixel
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .episode import LAYOUT_STRIDE
 from .shard import FRAME_CODECS, FrameCodec
 
 Driver = Literal["expert", "perturbed"]
@@ -41,6 +42,10 @@ class BuildSettings:
         for name in ("episodes", "seconds", "height", "width"):
             if getattr(self, name) <= 0:
                 raise BuildError(f"expected {name} > 0, got {getattr(self, name)}")
+        if self.layout and (self.height % LAYOUT_STRIDE or self.width % LAYOUT_STRIDE):
+            raise BuildError(
+                f"expected a camera size that is a multiple of {LAYOUT_STRIDE}, got {self.height}x{self.width}"
+            )
         if not 0.0 <= self.perturbed_share <= 1.0 or self.rig_jitter < 0.0:
             raise BuildError(
                 f"expected perturbed_share in 0..1 and rig_jitter >= 0, got {self.perturbed_share}, {self.rig_jitter}"

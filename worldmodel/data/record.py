@@ -16,11 +16,10 @@ from ..scene.scene import Scene
 from ..scene.scores import EpisodeRecord, score_episode
 from ..scene.state import SceneFrame, pose_delta
 from .drivers import make_driver
-from .episode import Episode, EpisodeInfo, quantise_layout
+from .episode import LAYOUT_STRIDE, Episode, EpisodeInfo, quantise_layout
 from .plan import BuildSettings, EpisodePlan
 from .tables import checks_to_table, frames_to_tables
 
-LAYOUT_STRIDE = 4  # picture pixels per layout pixel
 _PIECE = 24  # frames drawn at a time
 
 
