@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .examine import compiled, examine
 from .executors import EXECUTORS, Block, ExecutorName, why_no_graph
 from .method import XCACHE, Method, Setup
 from .passes import Pass
@@ -36,6 +37,7 @@ class XCache:
         buckets: how many tiles of a row may be computed at once, ascending, the last one all of them; the number is
             raised to the next size with the tiles nearest to a refusal. None: any number.
         strict: refuse a tier that can never skip.
+        compile_gate: fuse the gate with `torch.compile`; needs a compiler, takes seconds at the first call.
 
     Raises:
         ValueError: an unknown name, buckets that do not fit the layout, or, when `strict`, a tier that never skips.
@@ -50,6 +52,7 @@ class XCache:
         executor: ExecutorName = "eager",
         buckets: Sequence[int] | None = None,
         strict: bool = False,
+        compile_gate: bool = False,
     ) -> None:
         if executor not in EXECUTORS:
             raise ValueError(f"expected executor {', '.join(EXECUTORS)}, got {executor!r}")
@@ -59,7 +62,8 @@ class XCache:
         ):
             raise ValueError(f"expected ascending buckets that end with {tiles} tiles, got {list(buckets)}")
         self.plan, self.method = plan, method
-        self.setup = Setup(plan, method, executor, None if buckets is None else tuple(buckets))
+        sizes = None if buckets is None else tuple(buckets)
+        self.setup = Setup(plan, method, executor, sizes, compiled() if compile_gate else examine)
         self.strict = strict
         self.policy = self.check_policy(policy)
 

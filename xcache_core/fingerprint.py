@@ -1,4 +1,4 @@
-"""What a block's input looked like: a few tokens, the mean token and the action, with the moments a comparison needs."""
+"""What a block's input looked like: a few tokens, the mean token, and the moments that a comparison needs."""
 
 from typing import NamedTuple
 
@@ -7,88 +7,98 @@ from torch import Tensor
 
 from .plan import Layout
 
+EPS = 1e-12  # added to squared norms: two zero vectors are alike, zero and anything else are not
+
 
 class Fingerprint(NamedTuple):
-    """Fingerprint of every tile. The entries of the paper are sums over the views of a group."""
+    """Fingerprint of every tile; G groups of views, each of which is one entry of the paper."""
 
     spatial: Tensor  # [B, R, Vt, K, C] sampled tokens, in the input's dtype: exact copies
     mean: Tensor  # float32 [B, R, Vt, C] mean over the tile's tokens
-    action: Tensor  # float32 [B, R, A]
-    moments: Tensor  # float32 [B, R, Vt, 3]: squared norm and mean magnitude of spatial, squared norm of mean
-
-
-def fingerprint(tiles: Tensor, samples: Tensor, action: Tensor) -> Fingerprint:
-    """Fingerprint of tiles [B, R, Vt, Nt, C]; `samples` int64 [K] are token indices, `action` is float32 [B, A].
-
-    A value that is not finite anywhere in a tile shows in its mean, hence in every cosine taken with it.
-    """
-    spatial = tiles.index_select(3, samples)
-    mean = tiles.mean(3, dtype=torch.float32)
-    return Fingerprint(
-        spatial, mean, action.unsqueeze(1).expand(-1, tiles.shape[1], -1), _moments(spatial, mean)
+    moments: (
+        Tensor  # float32 [B, R, G, 3]: squared norm of spatial, of mean; sum over views of the mean |spatial|
     )
 
 
-def _moments(spatial: Tensor, mean: Tensor) -> Tensor:
-    flat = spatial.float().flatten(3)
-    return torch.stack([(flat * flat).sum(-1), flat.abs().mean(-1), (mean * mean).sum(-1)], dim=-1)
-
-
 class Similarity(NamedTuple):
-    """The two metrics of the gate, float32 [B, R] each; NaN where something is not finite."""
+    """The two metrics of the gate, float32 [B, R]; not finite where an input is not."""
 
     cosine: Tensor  # the smallest over all entries
     deviation: Tensor  # the largest over spatial entries
 
 
-def similarity(current: Fingerprint, old: Fingerprint, layout: Layout, *, eps: float = 1e-6) -> Similarity:
+def fingerprint(tiles: Tensor, samples: Tensor, members: Tensor) -> Fingerprint:
+    """Fingerprint of tiles [B, R, Vt, Nt, C].
+
+    `samples` int64 [K] are token indices, `members` float32 [Vt, G] says which view is in which group. A value that
+    is not finite anywhere in a tile shows in its mean, hence in every cosine taken with it.
+    """
+    spatial, mean = tiles.index_select(3, samples), mean_token(tiles)
+    flat = spatial.float().flatten(3)
+    columns = [(flat * flat).sum(-1), (mean * mean).sum(-1), flat.abs().mean(-1)]
+    return Fingerprint(spatial, mean, group_sum(torch.stack(columns, dim=-1), members))
+
+
+def mean_token(tiles: Tensor) -> Tensor:
+    """Mean over the tokens of [..., Nt, C], float32; half precision cannot hold the sum, the others can."""
+    exact = torch.float32 if tiles.dtype == torch.float16 else None
+    return tiles.sum(-2, dtype=exact).float() / tiles.shape[-2]
+
+
+def similarity(
+    now: Fingerprint, old: Fingerprint, members: Tensor, action_cosine: Tensor | None
+) -> Similarity:
     """Compare tile by tile.
 
-    `cosine` is the minimum over the entries (spatial and mean of every view group, action) of the cosine;
-    `deviation` the maximum over spatial entries of max|current - old| / (mean|old| + eps).
+    `cosine` is the minimum over the entries (spatial and mean of every view group, action) of the cosine; `deviation`
+    the maximum over spatial entries of max|now - old| / (mean|old| + eps). `action_cosine` [B, R], where there is one.
     """
-    now, was = current.spatial.float().flatten(3), old.spatial.float().flatten(3)
-    dots = torch.stack([(now * was).sum(-1), (current.mean * old.mean).sum(-1)], dim=-1)  # [B, R, Vt, 2]
-    entries = [dots, current.moments[..., 0::2], old.moments[..., 0::2]]
-    dot, norm_now, norm_old = (group_sum(entry, layout) for entry in entries)  # [B, R, groups, 2]
-    cosine = cosine_of(dot, norm_now, norm_old).flatten(2)
-    if layout.action_size:
-        cosine = torch.cat([cosine, _action_cosine(current.action, old.action)], dim=-1)
-    peak = group_max((now - was).abs().amax(-1), layout)
-    size = group_sum(old.moments[..., 1:2], layout).squeeze(-1) / group_sizes(layout, peak.device)
-    return Similarity(cosine.amin(-1), (peak / (size + eps)).amax(-1))
+    flat_now, flat_old = now.spatial.float().flatten(3), old.spatial.float().flatten(3)
+    dots = torch.stack(
+        [(flat_now * flat_old).sum(-1), (now.mean * old.mean).sum(-1)], dim=-1
+    )  # [B, R, Vt, 2]
+    dots = group_sum(dots, members)
+    cosine = cosine_of(dots, now.moments[..., :2], old.moments[..., :2]).flatten(2).amin(-1)
+    if action_cosine is not None:
+        cosine = torch.minimum(cosine, action_cosine)
+    peak = group_max((flat_now - flat_old).abs_().amax(-1), members)
+    size = old.moments[..., 2] / members.sum(0)
+    return Similarity(cosine, (peak / (size + 1e-6)).amax(-1))
 
 
-def relative_l1(current: Fingerprint, old: Fingerprint, *, eps: float = 1e-6) -> Tensor:
-    """mean|current - old| / mean|old| over a tile's sampled tokens, float32 [B, R]."""
-    change = (current.spatial.float() - old.spatial.float()).abs().mean((2, 3, 4))
-    return change / (old.moments[..., 1].mean(2) + eps)
+def relative_l1(now: Fingerprint, old: Fingerprint) -> Tensor:
+    """mean|now - old| / mean|old| over a tile's sampled tokens, float32 [B, R]."""
+    change = (now.spatial.float() - old.spatial.float()).abs_().mean((2, 3, 4))
+    return change / (old.moments[..., 2].sum(-1) / old.spatial.shape[2] + 1e-6)
 
 
 def cosine_of(dot: Tensor, norm2_a: Tensor, norm2_b: Tensor) -> Tensor:
-    """Cosine from a dot product and squared norms; 1 between two zero vectors, 0 between zero and anything else."""
-    cosine = dot * (norm2_a * norm2_b).clamp_min(1e-24).rsqrt()
-    return torch.where((norm2_a + norm2_b) < 1e-12, 1.0, cosine).clamp_max(1.0)
+    """Cosine from a dot product and squared norms, at most 1; 1 between two zero vectors."""
+    return ((dot + EPS) * ((norm2_a + EPS) * (norm2_b + EPS)).rsqrt()).clamp_max(1.0)
 
 
-def _action_cosine(now: Tensor, was: Tensor) -> Tensor:
-    return cosine_of((now * was).sum(-1), (now * now).sum(-1), (was * was).sum(-1)).unsqueeze(-1)
+def vector_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of vectors [..., A]."""
+    return cosine_of((a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1))
 
 
-def group_sum(per_view: Tensor, layout: Layout) -> Tensor:
-    """[B, R, Vt, ...] summed over the views of each group: [B, R, groups, ...]."""
-    if len(layout.tile_groups) == 1:
+def group_members(layout: Layout, device: torch.device) -> Tensor:
+    """Which view of a tile is in which group, float32 [Vt, G]."""
+    members = torch.zeros(layout.tile_views, len(layout.tile_groups))
+    for g, group in enumerate(layout.tile_groups):
+        members[list(group), g] = 1.0
+    return members.to(device)
+
+
+def group_sum(per_view: Tensor, members: Tensor) -> Tensor:
+    """[B, R, Vt, n] summed over the views of each group: [B, R, G, n]."""
+    if members.shape[1] == 1:
         return per_view.sum(2, keepdim=True)
-    return torch.stack([per_view[:, :, list(group)].sum(2) for group in layout.tile_groups], dim=2)
+    return members.mT @ per_view
 
 
-def group_max(per_view: Tensor, layout: Layout) -> Tensor:
-    """[B, R, Vt] to the largest of each group: [B, R, groups]."""
-    if len(layout.tile_groups) == 1:
+def group_max(per_view: Tensor, members: Tensor) -> Tensor:
+    """[B, R, Vt] to the largest of each group [B, R, G], for numbers >= 0."""
+    if members.shape[1] == 1:
         return per_view.amax(2, keepdim=True)
-    return torch.stack([per_view[:, :, list(group)].amax(2) for group in layout.tile_groups], dim=2)
-
-
-def group_sizes(layout: Layout, device: torch.device) -> Tensor:
-    """Views in each group, float32 [groups]."""
-    return torch.tensor([float(len(group)) for group in layout.tile_groups], device=device)
+    return (per_view.unsqueeze(-1) * members).amax(2)

@@ -10,51 +10,47 @@ import torch
 from torch import Tensor
 
 from .fingerprint import Fingerprint, relative_l1, similarity
-from .plan import Layout
 from .reason import Reason
-
-
-class Limits(NamedTuple):
-    """What a gate may hold a tile to."""
-
-    cosine: Tensor  # float64 [B, R], the adaptive threshold tau_cos
-    deviation: Tensor  # float64 [B, 1], tau_dev
 
 
 class Verdict(NamedTuple):
     """A gate's opinion of every tile, [B, R] each."""
 
     reason: Tensor  # int64: COSINE, DEVIATION, INVALID (not finite) or 0: the stored residual will do
-    cosine: Tensor  # float64, the smallest cosine seen; NaN where none was taken
-    deviation: Tensor  # float64, the largest deviation seen; NaN where none was taken
-    drift: Tensor  # float64 >= 0: what the error budget adds up
+    cosine: Tensor  # float32, the smallest cosine seen; NaN where none was taken
+    deviation: Tensor  # float32, the largest deviation seen; NaN where none was taken
+    drift: Tensor  # float32 >= 0: what the error budget adds up
+
+
+class Comparison(NamedTuple):
+    """What a gate is given."""
+
+    now: Fingerprint
+    old: Fingerprint
+    members: Tensor  # float32 [Vt, G], which view is in which group
+    action_cosine: Tensor | None  # float32 [B, R]
 
 
 class Gate(Protocol):
-    """The decision piece of a method."""
+    """The decision piece of a method. `judge` returns reasons for tiles [B, R]."""
 
     @property
     def measures(self) -> bool:
-        """Whether it looks at fingerprints."""
+        """Whether it looks at fingerprints; `judge` gets None in their place otherwise."""
 
     @property
     def adaptive(self) -> bool:
-        """Whether it holds tiles to the adaptive cosine threshold."""
+        """Whether it holds tiles to the cosine threshold and the largest deviation of their tier."""
 
     def judge(
-        self,
-        now: Fingerprint | None,
-        old: Fingerprint | None,
-        limits: Limits,
-        layout: Layout,
-        key: tuple[int, int],
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
-        """Judge every tile; `key` is (step, block)."""
+        """`tau` float32 [B, R] is the cosine threshold, `max_deviation` float32 [B, 1]; `key` is (step, block)."""
 
 
 @dataclass(frozen=True)
 class DualMetric:
-    """X-Cache's gate: smallest cosine at least tau_cos *and* largest deviation below tau_dev.
+    """X-Cache's gate: smallest cosine at least tau *and* largest deviation below the limit.
 
     `use_cosine` and `use_deviation` leave one of them out, for the single-metric ablations.
     """
@@ -65,23 +61,17 @@ class DualMetric:
     adaptive: bool = True
 
     def judge(
-        self,
-        now: Fingerprint | None,
-        old: Fingerprint | None,
-        limits: Limits,
-        layout: Layout,
-        key: tuple[int, int],
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
-        """The larger code wins: INVALID over COSINE over DEVIATION."""
-        assert now is not None
-        assert old is not None
-        cosine, deviation = (metric.double() for metric in similarity(now, old, layout))
-        reason = torch.where(torch.isfinite(cosine + deviation), 0, int(Reason.INVALID))
-        if self.use_cosine:
-            reason = _veto(reason, cosine < limits.cosine, Reason.COSINE)
-        if self.use_deviation:
-            reason = _veto(reason, deviation >= limits.deviation, Reason.DEVIATION)
-        return Verdict(reason, cosine, deviation, (1.0 - cosine).clamp_min(0.0))
+        """COSINE before DEVIATION; INVALID where a metric is not finite."""
+        assert seen is not None
+        cosine, deviation = similarity(*seen)
+        refused = (
+            torch.where(deviation < max_deviation, 0, int(Reason.DEVIATION)) if self.use_deviation else 0
+        )
+        reason = torch.where(cosine >= tau, refused, int(Reason.COSINE) if self.use_cosine else refused)
+        reason = torch.where(torch.isfinite(cosine + deviation), reason, int(Reason.INVALID))
+        return Verdict(reason, cosine, deviation, 1.0 - cosine)
 
 
 DUAL_METRIC = DualMetric()
@@ -99,19 +89,13 @@ class RelativeL1:
     adaptive: bool = False
 
     def judge(
-        self,
-        now: Fingerprint | None,
-        old: Fingerprint | None,
-        limits: Limits,
-        layout: Layout,
-        key: tuple[int, int],
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
-        """DEVIATION at or above the threshold."""
-        assert now is not None
-        assert old is not None
-        distance = relative_l1(now, old).double()
-        reason = torch.where(torch.isfinite(distance), 0, int(Reason.INVALID))
-        reason = _veto(reason, distance >= self.threshold, Reason.DEVIATION)
+        """DEVIATION at or above the threshold; INVALID where the distance is not finite."""
+        assert seen is not None
+        distance = relative_l1(seen.now, seen.old)
+        reason = torch.where(distance < self.threshold, 0, int(Reason.DEVIATION))
+        reason = torch.where(torch.isfinite(distance), reason, int(Reason.INVALID))
         return Verdict(reason, torch.full_like(distance, torch.nan), distance, distance)
 
 
@@ -123,15 +107,10 @@ class Always:
     adaptive: bool = False
 
     def judge(
-        self,
-        now: Fingerprint | None,
-        old: Fingerprint | None,
-        limits: Limits,
-        layout: Layout,
-        key: tuple[int, int],
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """Nothing is refused."""
-        return unmeasured(limits.cosine)
+        return unmeasured(tau)
 
 
 @dataclass(frozen=True)
@@ -143,16 +122,11 @@ class Table:
     adaptive: bool = False
 
     def judge(
-        self,
-        now: Fingerprint | None,
-        old: Fingerprint | None,
-        limits: Limits,
-        layout: Layout,
-        key: tuple[int, int],
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """Nothing is refused here; the budget is."""
         step, block = key
-        return unmeasured(limits.cosine, drift=self.drift[step][block])
+        return unmeasured(tau, drift=self.drift[step][block])
 
 
 def adaptive_threshold(ema: Tensor, floor: Tensor, margin: Tensor) -> Tensor:
@@ -179,10 +153,6 @@ def pad_to_bucket(reason: Tensor, closeness: Tensor, buckets: tuple[int, ...]) -
     urgency = torch.where(compute, torch.inf, torch.nan_to_num(closeness.double(), nan=-1e300))
     rank = urgency.argsort(stable=True, dim=1, descending=True).argsort(dim=1)
     return torch.where(~compute & (rank < wanted), int(Reason.PADDING), reason)
-
-
-def _veto(reason: Tensor, refused: Tensor, code: Reason) -> Tensor:
-    return torch.maximum(reason, refused * int(code))
 
 
 def unmeasured(like: Tensor, *, drift: float = 0.0) -> Verdict:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from .examine import Examine
 from .executors import ExecutorName
 from .gate import DUAL_METRIC, Gate
 from .plan import Plan
@@ -52,3 +53,4 @@ class Setup:
     method: Method
     executor: ExecutorName
     buckets: tuple[int, ...] | None
+    examine: Examine

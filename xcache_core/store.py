@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from enum import IntEnum
 from math import isnan, nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,13 +12,17 @@ from torch import Tensor
 from .plan import Plan
 from .reason import Reason
 from .schedule import Policy
+from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from .passes import Pass
 
 STEP0_CODES = ("off", "on", "strict")
 NO_LIMIT = -1
 
 
 class Meta(IntEnum):
-    """Columns of the bookkeeping plane, float64 [S, L, slots, R, len(Meta)]."""
+    """Columns of the bookkeeping that decisions rest on, float64 [keys, L, slots, R, len(Meta)]."""
 
     VALID = 0  # 1 when the residual may be used
     SKIPS = 1  # skips in a row
@@ -26,25 +30,20 @@ class Meta(IntEnum):
     PREVIOUS = 3  # position of the one before
     EMA = 4  # of the observed cosine
     DRIFT = 5  # added up since the last computation
-    COSINE = 6  # last seen
-    DEVIATION = 7  # last seen
-    REASON = 8  # last decision
-    FIT = 9  # extrapolation coefficient
-    ERROR = 10  # last relative error of a checked skip
-    ERROR_SUM = 11
-    ERROR_COUNT = 12
-    AGE = 13  # of the residual at the last decision: 0 when computed
+    FIT = 6  # extrapolation coefficient
 
 
-_FRESH = {
-    Meta.STAMP: nan,
-    Meta.PREVIOUS: nan,
-    Meta.EMA: nan,
-    Meta.COSINE: nan,
-    Meta.DEVIATION: nan,
-    Meta.FIT: nan,
-}
-_FRESH_ROW = tuple(_FRESH.get(column, nan if column is Meta.ERROR else 0.0) for column in Meta)
+class Seen(IntEnum):
+    """Columns of what was last seen, for reports only, float32 [S, L, slots, R, len(Seen)]."""
+
+    REASON = 0
+    COSINE = 1
+    DEVIATION = 2
+    AGE = 3  # of the residual that was used; 0 when computed
+    ERROR = 4  # relative error that a skip would have had, where it was checked
+
+
+_FRESH = torch.tensor([0.0, 0.0, nan, nan, nan, 0.0, nan], dtype=torch.float64)  # a row of Meta after a reset
 
 
 @dataclass
@@ -89,7 +88,8 @@ class State:
         self.slots = [Slot(policy) for _ in range(slots)]
         self.gate_ns = 0  # host time spent on deciding
         self.gate_calls = 0
-        self._log: Transaction | None = None
+        self.log: Transaction | None = None
+        self.pending: Pass | None = None  # a pass that has not written its bookkeeping yet
         with torch.inference_mode(False):
             self.planes = _allocate(plan, slots, keys, prints, previous, dtype, self.device)
         for slot in range(slots):
@@ -107,9 +107,10 @@ class State:
         self._check_idle(slot)
         old = self.slots[slot]
         self.slots[slot] = Slot(policy or old.policy, None, old.phase if phase is None else phase)
-        fresh = torch.tensor(_FRESH_ROW, dtype=torch.float64, device=self.device)
-        self.planes["meta"][:, :, slot] = fresh
+        self.planes["meta"][:, :, slot] = _FRESH.to(self.device)
+        self.planes["seen"][:, :, slot] = nan
         self.planes["counts"][:, :, slot] = 0
+        self.planes["errors"][:, :, slot] = 0
         self.planes["probe"][:, :, slot] = int(Reason.INVALID)
 
     def set_policy(self, slot: int, policy: Policy) -> None:
@@ -130,6 +131,7 @@ class State:
     def slot_state(self, slot: int, *, copy: bool = True) -> dict[str, Tensor]:
         """Everything about one slot as plain tensors, for a snapshot of its session."""
         self.check_slots([slot])
+        self.settle()
         state = {name: plane[:, :, slot] for name, plane in self.planes.items()}
         state["host"] = _pack(self.slots[slot])
         return {name: tensor.clone() for name, tensor in state.items()} if copy else state
@@ -150,6 +152,7 @@ class State:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All slots as plain tensors, copied."""
+        self.settle()
         state = {name: plane.clone() for name, plane in self.planes.items()}
         state["host"] = torch.stack([_pack(slot) for slot in self.slots])
         return state
@@ -177,109 +180,33 @@ class State:
 
     def _check_idle(self, slot: int) -> None:
         self.check_slots([slot])
-        if self._log is not None:
+        self.settle()
+        if self.log is not None:
             raise RuntimeError("expected no open transaction: slots change between chunks, not inside one")
 
-    def transaction(self, slots: Sequence[int]) -> "Transaction":
+    def transaction(self, slots: Sequence[int]) -> Transaction:
         """Keep an undo log of what is written to these slots until `commit`.
 
         Raises:
             RuntimeError: when one is open already.
         """
         self.check_slots(slots)
-        if self._log is not None:
+        if self.log is not None:
             raise RuntimeError(
                 "expected no open transaction, got one that is neither committed nor rolled back"
             )
-        self._log = Transaction(self, slots)
-        return self._log
+        self.log = Transaction(self, slots)
+        return self.log
+
+    def settle(self) -> None:
+        """Write the bookkeeping of a pass that was left before its last block."""
+        if self.pending is not None:
+            self.pending.settle()
 
     def touch(self, name: str, step: int, block: int) -> None:
         """Called before rows of a plane are overwritten."""
-        if self._log is not None:
-            self._log.save(name, step, block)
-
-
-class Transaction:
-    """An undo log: `commit()` keeps what was written, `rollback(slots)` restores some or all of its slots.
-
-    Only what is about to be overwritten is copied, so a skipped block costs nothing but its bookkeeping. As a context
-    manager it rolls back on an exception and commits otherwise. The log lives on the host: CUDA graphs that write to
-    the state are replayed outside it.
-    """
-
-    def __init__(self, state: State, slots: Sequence[int]) -> None:
-        self._state = state
-        self._slots = list(slots)
-        self._index = torch.tensor(self._slots, dtype=torch.int64, device=state.device)
-        self._hosts = [Slot(**vars(state.slots[slot])) for slot in self._slots]
-        self._saved: dict[tuple[str, int, int], Tensor] = {}
-
-    def save(self, name: str, step: int, block: int) -> None:
-        """Remember the rows of a plane at (step, block), once."""
-        if (name, step, block) not in self._saved:
-            page = self._state.planes[name][step, block]
-            self._saved[name, step, block] = page.index_select(0, self._index)
-
-    def commit(self) -> None:
-        """Keep everything."""
-        self._saved.clear()
-        if self._state._log is self:
-            self._state._log = None
-
-    def rollback(self, slots: Sequence[int] | None = None) -> None:
-        """Restore the given slots, or all and close."""
-        wanted = self._slots if slots is None else list(slots)
-        unknown = [slot for slot in wanted if slot not in self._slots]
-        if unknown:
-            raise ValueError(f"expected slots of this transaction {self._slots}, got {unknown[0]}")
-        for row, slot in enumerate(self._slots):
-            if slot in wanted:
-                self._restore(row, slot)
-        if slots is None:
-            self.commit()
-
-    def _restore(self, row: int, slot: int) -> None:
-        for (name, step, block), rows in self._saved.items():
-            self._state.planes[name][step, block, slot] = rows[row]
-        self._state.slots[slot] = Slot(**vars(self._hosts[row]))
-
-    def __enter__(self) -> "Transaction":
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            self.commit()
-        else:
-            self.rollback()
-
-
-class Rows:
-    """Which slots a pass works on, in batch order; neighbours in ascending order are reached without copying."""
-
-    def __init__(self, slots: Sequence[int], tiles: int, device: torch.device) -> None:
-        self.slots = list(slots)
-        first, last = self.slots[0], self.slots[-1]
-        self.span = slice(first, last + 1) if self.slots == list(range(first, last + 1)) else None
-        self.index = torch.tensor(self.slots, dtype=torch.int64, device=device)
-        self.flat = (self.index[:, None] * tiles + torch.arange(tiles, device=device)).flatten()  # [B * R]
-
-    def of(self, plane: Tensor, step: int, block: int) -> Tensor:
-        """The pass's rows of a plane: [B, R, ...]; a view where the slots are neighbours."""
-        page = plane[step, block]
-        return page[self.span] if self.span is not None else page.index_select(0, self.index)
-
-    def put(self, plane: Tensor, step: int, block: int, value: Tensor) -> None:
-        """Overwrite the pass's rows with [B, R, ...]."""
-        page = plane[step, block]
-        if self.span is not None:
-            page[self.span].copy_(value)
-        else:
-            page.index_copy_(0, self.index, value.to(page.dtype))
-
-    def put_some(self, plane: Tensor, step: int, block: int, chosen: Tensor, value: Tensor) -> None:
-        """Overwrite chosen tiles, int64 [n] into the flattened B x R, with [n, ...]."""
-        plane[step, block].flatten(0, 1).index_copy_(0, self.flat[chosen], value.to(plane.dtype))
+        if self.log is not None:
+            self.log.save(name, step, block)
 
 
 def _allocate(
@@ -294,9 +221,11 @@ def _allocate(
         "spatial": ((*views, len(layout.sampled), layout.channels), dtype),
         "mean": ((*views, layout.channels), torch.float32),
         "action": ((*views[:-1], layout.action_size), torch.float32),
-        "moments": ((*views, 3), torch.float32),
+        "moments": ((*views[:-1], len(layout.tile_groups), 3), torch.float32),
         "meta": ((*tiles, len(Meta)), torch.float64),
-        "counts": ((keys, plan.blocks, slots, len(Reason)), torch.int64),
+        "seen": ((plan.steps, *tiles[1:], len(Seen)), torch.float32),
+        "counts": ((plan.steps, plan.blocks, slots, len(Reason)), torch.int64),
+        "errors": ((plan.steps, plan.blocks, slots, 2), torch.float64),  # sum and number of checked skips
         "probe": ((keys, 1, slots, layout.tiles), torch.int64),
     }
     if previous:

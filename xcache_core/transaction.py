@@ -1,0 +1,67 @@
+"""An undo log, so that a chunk that fails leaves the state as it was."""
+
+from collections.abc import Sequence
+from copy import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .store import State
+
+
+class Transaction:
+    """An undo log: `commit()` keeps what was written, `rollback(slots)` restores some or all of its slots.
+
+    Only what is about to be overwritten is copied, so a skipped block costs nothing but its bookkeeping. As a context
+    manager it rolls back on an exception and commits otherwise. The log lives on the host: CUDA graphs that write to
+    the state are replayed outside it.
+    """
+
+    def __init__(self, state: "State", slots: Sequence[int]) -> None:
+        self._state = state
+        self._slots = list(slots)
+        self._index = torch.tensor(self._slots, dtype=torch.int64, device=state.device)
+        self._hosts = [copy(state.slots[slot]) for slot in self._slots]
+        self._saved: dict[tuple[str, int, int], Tensor] = {}
+
+    def save(self, name: str, step: int, block: int) -> None:
+        """Remember the rows of a plane at (step, block), once."""
+        if (name, step, block) not in self._saved:
+            page = self._state.planes[name][step, block]
+            self._saved[name, step, block] = page.index_select(0, self._index)
+
+    def commit(self) -> None:
+        """Keep everything."""
+        self._state.settle()
+        self._saved.clear()
+        if self._state.log is self:
+            self._state.log = None
+
+    def rollback(self, slots: Sequence[int] | None = None) -> None:
+        """Restore the given slots, or all and close."""
+        wanted = self._slots if slots is None else list(slots)
+        unknown = [slot for slot in wanted if slot not in self._slots]
+        if unknown:
+            raise ValueError(f"expected slots of this transaction {self._slots}, got {unknown[0]}")
+        self._state.settle()
+        for row, slot in enumerate(self._slots):
+            if slot in wanted:
+                self._restore(row, slot)
+        if slots is None:
+            self.commit()
+
+    def _restore(self, row: int, slot: int) -> None:
+        for (name, step, block), rows in self._saved.items():
+            self._state.planes[name][step, block, slot] = rows[row]
+        self._state.slots[slot] = copy(self._hosts[row])
+
+    def __enter__(self) -> "Transaction":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.rollback()
