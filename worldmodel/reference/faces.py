@@ -24,7 +24,7 @@ class Kind(IntEnum):
     GLASS_SIDE = 4  # flip, first and last share with glass, pillars
     GLASS = 5  # windscreen or rear window
     BUS_SIDE = 6  # as SIDE, with a band of windows
-    FACADE = 7  # style, height
+    FACADE = 7  # style, window pitch, floor height, share of the pitch that is window, shops below
     ROOF = 8  # style
     WALL = 9  # style
     HEDGE = 10  # style
@@ -73,7 +73,7 @@ def make(
     color: Sequence[float] | np.ndarray,
     attributes: Sequence[float] | np.ndarray = (),
     billboard: bool = False,
-    owner: int = STATIC_OWNER,
+    owner: int | np.ndarray = STATIC_OWNER,
 ) -> Faces:
     """Faces that share what is given once. `corners` [N, 4, 3]; `color` and `attributes` one for all or one each."""
     count = len(corners)
@@ -86,13 +86,13 @@ def make(
         color=np.broadcast_to(np.asarray(color, dtype=np.float32), (count, 3)).copy(),
         attributes=padded,
         billboard=np.full(count, billboard),
-        owner=np.full(count, owner, dtype=np.int64),
+        owner=np.broadcast_to(np.asarray(owner, dtype=np.int64), (count,)).copy(),
     )
 
 
 def concat(parts: Iterable[Faces]) -> Faces:
     """All faces of several sets, in order."""
-    parts = list(parts) or [empty()]
+    parts = [part for part in parts if len(part)] or [empty()]
     return Faces(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Faces)))
 
 
@@ -135,8 +135,10 @@ def prism(
     )
 
 
-def placed(corners: np.ndarray, x_m: float, y_m: float, yaw_rad: float) -> np.ndarray:
-    """Corners [..., 3] turned by a yaw and moved to (x, y)."""
+def placed(
+    corners: np.ndarray, x_m: float | np.ndarray, y_m: float | np.ndarray, yaw_rad: float | np.ndarray
+) -> np.ndarray:
+    """Corners [..., 3] turned by a yaw and moved to (x, y), which broadcast against [...]."""
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     x, y, z = np.moveaxis(corners, -1, 0)
     return np.stack([x_m + cos * x - sin * y, y_m + sin * x + cos * y, z], axis=-1)

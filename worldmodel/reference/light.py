@@ -11,6 +11,7 @@ from .looks import Look
 HAZE_END_M = 1100.0  # even the clearest air hides the ground at a few times this distance
 HEADLIGHT_RGB = (255.0 / 255, 244.0 / 255, 214.0 / 255)
 STREET_LAMP_RGB = (1.0, 0.80, 0.52)
+LAMPS_ON = 0.6  # from here on they light the road
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +26,12 @@ class Light:
     lamps: Tensor  # float32 [N]
     sun_direction: Tensor  # float32 [3, N]
 
-    def at(self, index: Tensor) -> "Light":
-        """Rows of some snapshots, in order."""
-        return Light(*(getattr(self, name)[..., index] for name in self.__dataclass_fields__))
+    def at(self, snapshot: Tensor, index: Tensor | None = None) -> "Light":
+        """Rows of `snapshot` (of `snapshot[index]`), in order. Of one snapshot its only row, which broadcasts."""
+        if self.lamps.shape[0] == 1:
+            return self
+        rows = snapshot if index is None else snapshot.index_select(0, index)
+        return Light(*(getattr(self, name)[..., rows] for name in self.__dataclass_fields__))
 
     def on_faces(self, normal: Tensor, billboard: Tensor) -> Tensor:
         """Light [3, K] on faces with unit normals [3, K]. Billboards turn with the camera, so theirs is that of a round thing."""

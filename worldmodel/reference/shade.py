@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .gbuffer import GBuffer, Layer
+from .gbuffer import GBuffer, Layer, ray_of
 from .ground import GroundView
-from .light import HEADLIGHT_RGB, STREET_LAMP_RGB, Light, haze_share, headlight
+from .light import HEADLIGHT_RGB, LAMPS_ON, STREET_LAMP_RGB, Light, haze_share, headlight
 from .lightmap import LightMap
 from .looks import Look
-from .surfaces import SampleLight, Samples, shade_kinds
+from .pairs import Pairs
+from .surfaces import shade_layer
 from .texture import PagedTexture
 from .view import PIXELS, View
 
@@ -60,7 +61,7 @@ def shade_ground(
     for k in range(3):
         lit = contact * look.ambient[k]
         lit.add_(sun, alpha=look.sun[k] * look.sun_direction[2])
-        if look.lamps > 0.6:
+        if look.lamps > LAMPS_ON:
             lit.add_(lamps, alpha=0.85 * look.lamps * STREET_LAMP_RGB[k])
             lit.add_(constants.headlight * (0.95 * look.lamps * HEADLIGHT_RGB[k]))
         color[k].mul_(lit.mul_(dark))
@@ -71,45 +72,33 @@ def shade_ground(
 
 def blend_faces(view: View, buffer: GBuffer, light: Light, canvas: Tensor) -> None:
     """Draw all layers over the canvas [3, snapshots * slots], in place."""
-    snapshot = buffer.faces.snapshot[buffer.pairs.face]
-    on_pairs = light.at(snapshot).on_faces(buffer.pairs.normal.T, buffer.faces.billboard[buffer.pairs.face])
+    pairs = buffer.pairs
+    on_pairs = light.at(pairs.snapshot).on_faces(pairs.normal, pairs.billboard)
     covered = torch.zeros_like(canvas[0])
-    drawn = torch.zeros_like(canvas)
     for layer in buffer.layers:
-        color = _layer_color(view, buffer, layer, light, on_pairs)
-        drawn.index_add_(1, layer.pixel, color.mul_(layer.coverage))
         covered.index_add_(0, layer.pixel, layer.coverage)
-    canvas.mul_(1 - covered).add_(drawn)
+    canvas.mul_(1 - covered)
+    for layer in buffer.layers:
+        color = _layer_color(view, pairs, layer, light, on_pairs)
+        canvas.index_add_(1, layer.pixel, color.mul_(layer.coverage))
 
 
-def _layer_color(view: View, buffer: GBuffer, layer: Layer, light: Light, on_pairs: Tensor) -> Tensor:
+def _layer_color(view: View, pairs: Pairs, layer: Layer, light: Light, on_pairs: Tensor) -> Tensor:
     """Lit and hazed colours [3, P]."""
-    at = light.at(buffer.faces.snapshot[layer.face])
-    samples = Samples(
-        u=layer.u,
-        v=layer.v,
-        width=layer.size[0],
-        height=layer.size[1],
-        fu=layer.footprint_u,
-        fv=layer.footprint_v,
-        color=buffer.faces.color.T[:, layer.face],
-        attributes=buffer.faces.attributes.T[:, layer.face],
-    )
-    color, glow = shade_kinds(buffer.faces.kind[layer.face], samples, SampleLight(at.lamps, at.horizon))
-    lit = on_pairs[:, layer.pair]
-    if bool((light.lamps > 0.6).any()):
-        lit = lit + _headlights(view, layer, at)
+    color, glow = shade_layer(pairs, layer, light)
+    at = light.at(pairs.snapshot, layer.pair)
+    lit = on_pairs.index_select(1, layer.pair)
+    if bool((light.lamps > LAMPS_ON).any()):
+        lit.add_(_headlights(view, layer, at))
     color.mul_(lit)
-    color.mul_(1 - 0.9 * (glow.amax(0) / 255).clamp(0, 1)).add_(glow)
+    color.mul_(1 - (glow.amax(0) * (0.9 / 255)).clamp_(0, 1)).add_(glow)
     return at.haze(color, layer.distance)
 
 
 def _headlights(view: View, layer: Layer, light: Light) -> Tensor:
     """The ego's head lamps on faces, [3, P]."""
-    slot = layer.pixel % view.slots
-    tile, inside = slot // PIXELS, slot % PIXELS
-    position = view.position[tile // view.tiles]
-    rays = view.rays.reshape(-1, 3, PIXELS)
-    x, y, z = (position[:, k] + layer.distance * rays[tile, k, inside] for k in range(3))
-    strength = headlight(x, y, z) * light.lamps * (light.lamps > 0.6)
+    ray, _ = ray_of(view, layer.pixel)
+    camera = layer.pixel % view.slots // (view.tiles * PIXELS)
+    x, y, z = (layer.distance * ray[k] + view.position[:, k].index_select(0, camera) for k in range(3))
+    strength = headlight(x, y, z) * light.lamps * (light.lamps > LAMPS_ON)
     return strength.new_tensor(HEADLIGHT_RGB)[:, None] * strength

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .faces import Kind
+from .patterns import band, pulse
 
 
 def alpha(
@@ -54,8 +55,8 @@ def _capsule(x: Tensor, y: Tensor, ax: Tensor | float, ay: Tensor | float, bx: T
 
 def _rail(_: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor, fv: Tensor) -> Tensor:
     """A band in the upper part, on posts every two metres."""
-    band = _between(v, 0.48 * height, height, fv)
-    return torch.maximum(band, pulse(u, 2.0, 0.0, 0.14, fu) * (v < 0.5 * height))
+    beam = band(v, 0.48 * height, height, fv)
+    return torch.maximum(beam, pulse(u, 2.0, 0.0, 0.14, fu) * (v < 0.5 * height))
 
 
 def _tree(a: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor, fv: Tensor) -> Tensor:
@@ -123,28 +124,6 @@ def _shadow(a: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: 
     along = (torch.minimum(u, width - u) / soft).clamp(0, 1)
     across = (torch.minimum(v, height - v) / soft).clamp(0, 1)
     return a[:, 0:1] * along * across
-
-
-def _between(x: Tensor, low: Tensor | float, high: Tensor | float, footprint: Tensor) -> Tensor:
-    """Share of a footprint around x that lies between two values."""
-    return ((x - low) / footprint + 0.5).clamp(0, 1) - ((x - high) / footprint + 0.5).clamp(0, 1)
-
-
-def pulse(
-    x: Tensor, period: Tensor | float, start: Tensor | float, end: Tensor | float, footprint: Tensor
-) -> Tensor:
-    """Box-filtered pulse train: share of a footprint around x that lies in [start, end) of every period."""
-    low, high = (x - footprint / 2) / period, (x + footprint / 2) / period
-    a, b = start / period, end / period
-    return (_pulse_integral(high, a, b) - _pulse_integral(low, a, b)) / (footprint / period)
-
-
-def _pulse_integral(x: Tensor, start: Tensor | float, end: Tensor | float) -> Tensor:
-    whole = x.floor()
-    length = end - start
-    rest = x - whole - start
-    inside = torch.minimum(rest.clamp_min(0.0), torch.as_tensor(length, device=x.device, dtype=x.dtype))
-    return whole * length + inside
 
 
 _SHAPES = {

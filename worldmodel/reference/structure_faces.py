@@ -1,5 +1,7 @@
 """Static structures as faces: built once per world."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from worldmodel.scene.state import LightState
@@ -32,9 +34,23 @@ def _box(structure: Structure, low_m: float = 0.0) -> np.ndarray:
 
 
 def _building(structure: Structure) -> Faces:
+    """Four facades, whose windows follow from the style, and a flat roof."""
     kinds = (Kind.FACADE,) * 4 + (Kind.ROOF,)
-    attributes = (structure.style % 1024, structure.height_m)
-    return faces.make(_box(structure), kinds, structure.color_rgb, attributes)
+    style = structure.style % 1024
+    along, across = structure.length_m, structure.width_m
+    floor, opening = 3.0 + 0.2 * (style % 4), 0.42 + 0.07 * (style // 4 % 4)
+    shops = float(style // 16 % 2 == 0 and structure.height_m > 6.5)
+    attributes = [
+        [style, _pitch(style, width), floor, opening, shops]
+        for width in (along, along, across, across, along)
+    ]
+    return faces.make(_box(structure), kinds, structure.color_rgb, np.array(attributes))
+
+
+def _pitch(style: int, width_m: float) -> float:
+    """Distance between windows: 2.4 to 4 m by style, fitted so that a wall holds a whole number of them."""
+    wanted = 2.4 + 0.4 * (style % 5)
+    return width_m / max(1, round(width_m / wanted))
 
 
 def _wall(structure: Structure) -> Faces:
@@ -47,10 +63,7 @@ def _rail(structure: Structure) -> Faces:
     count = max(1, round(structure.length_m / RAIL_PANEL_M))
     edges = np.linspace(-structure.length_m / 2, structure.length_m / 2, count + 1)
     y = structure.width_m / 2
-    panels = [
-        prism((a, b), (a, b), (0.0, structure.height_m), (y, y))[:2]
-        for a, b in zip(edges, edges[1:], strict=False)
-    ]
+    panels = [prism((a, b), (a, b), (0.0, structure.height_m), (y, y))[:2] for a, b in pairwise(edges)]
     corners = placed(np.concatenate(panels), structure.x_m, structure.y_m, structure.yaw_rad)
     return faces.make(corners, Kind.RAIL, structure.color_rgb)
 
@@ -91,7 +104,7 @@ def _sign(structure: Structure) -> Faces:
         corners,
         Kind.SIGN,
         structure.color_rgb,
-        [[structure.style % 1024, 0.0], [structure.style % 1024, 1.0]],
+        np.array([[structure.style % 1024, 0.0], [structure.style % 1024, 1.0]]),
     )
 
 
