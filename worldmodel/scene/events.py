@@ -234,7 +234,7 @@ def _gap(vehicle: TrafficVehicle, ego: EgoState) -> float:
     """Net distance ahead of the ego's front bumper, along its heading."""
     dx, dy = vehicle.position[0] - ego.x_m, vehicle.position[1] - ego.y_m
     along = dx * np.cos(ego.yaw_rad) + dy * np.sin(ego.yaw_rad)
-    return float(along - FRONT_M - 0.5 * vehicle.LENGTH)
+    return float(along - FRONT_M - 0.5 * vehicle.body.length_m)
 
 
 def _leader(stage: Stage, moment: Moment) -> TrafficVehicle | None:

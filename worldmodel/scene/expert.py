@@ -24,11 +24,14 @@ _JERK_MPS3 = 3.6  # below nuPlan's 4.13
 _BRAKE_MPS2 = 3.4  # comfortable; nuPlan's bound is 4.05
 
 
+CAREFUL = IdmParameters(accel_mps2=1.7, brake_mps2=2.2, headway_s=1.4, standstill_m=3.0)
+
+
 @dataclass(frozen=True)
 class DriverStyle:
     """What makes one driver differ from another."""
 
-    idm: IdmParameters = IdmParameters(accel_mps2=1.7, brake_mps2=2.2, headway_s=1.4, standstill_m=3.0)
+    idm: IdmParameters = CAREFUL
     speed_share: float = 0.97  # of the limit
     offset_m: float = 0.0  # left of the reference path
     sees: bool = True  # False: notices nobody
@@ -120,7 +123,7 @@ class Expert:
                     continue
                 pose = scene.path.project(vehicle.position[0], vehicle.position[1])
                 gap = pose.s_m - scene.ego_s_m - EGO_SHAPE.rear_axle_to_center_m
-                net = abs(gap) - 0.5 * (vehicle.LENGTH + EGO_SHAPE.length_m)
+                net = abs(gap) - 0.5 * (vehicle.body.length_m + EGO_SHAPE.length_m)
                 later = gap + (vehicle.speed - speed) * arrive  # its lead when we begin to change
                 if later > -(6.0 + 0.5 * speed + 1.5 * max(vehicle.speed - speed, 0.0)) and abs(gap) < 90.0:
                     room = max(net, 2.0) if gap > 0 else 2.0

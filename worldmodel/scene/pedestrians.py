@@ -1,5 +1,7 @@
 """People on foot: some walk along sidewalks, some wait at crossings and cross when it is safe, some are sent by events."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +19,7 @@ LOOK_AHEAD_S = 2.2  # drivers keep clear of where somebody will be within this t
 _FROM_KERB_M = 2.1
 _BESIDE_KERB_M = 0.7  # where people wait
 _SHORTEST_M = 12.0
+_LOOK_AGAIN_S = 0.5
 
 Role = Literal["walker", "crosser", "actor"]
 
@@ -37,31 +40,51 @@ class Pedestrian:
     wait_s: float = 0.0
 
 
+class Walk:
+    """A polyline [N, 2] that people walk along."""
+
+    def __init__(self, line: np.ndarray):
+        self.line = line
+        steps = np.diff(line, axis=0)
+        lengths = np.linalg.norm(steps, axis=1)
+        self._xy: list[list[float]] = line.tolist()
+        self._yaw: list[float] = np.arctan2(steps[:, 1], steps[:, 0]).tolist()
+        self._s: list[float] = [0.0, *np.cumsum(lengths).tolist()]
+        self.length_m = self._s[-1]
+
+    def pose(self, s_m: float, aside_m: float) -> tuple[float, float, float]:
+        """x, y and heading at an arc length and a left offset."""
+        k = min(max(bisect_right(self._s, s_m) - 1, 0), len(self._yaw) - 1)
+        (x, y), yaw, along = self._xy[k], self._yaw[k], s_m - self._s[k]
+        cos, sin = math.cos(yaw), math.sin(yaw)
+        return x + along * cos - aside_m * sin, y + along * sin + aside_m * cos, yaw
+
+
 class Pedestrians:
     """Everybody on foot."""
 
     def __init__(self, world: StaticWorld, generator: np.random.Generator):
         self.generator = generator
-        self.crossings = [_extended(crossing.line) for crossing in world.crossings]
-        self.walks = _walking_lines(world)
-        self.actor_lines: list[np.ndarray] = []
+        self.crossings = [Walk(_extended(crossing.line)) for crossing in world.crossings]
+        self.walks = _walks(world)
+        self.actor_lines: list[Walk] = []
         self.people: list[Pedestrian] = []
 
     def populate(self, walkers: int, crossers: int) -> None:
         """Add people at random places; a map without sidewalks or crossings stays empty."""
-        lengths = np.array([_length(line) for line in self.walks])
+        lengths = np.array([walk.length_m for walk in self.walks])
         for _ in range(walkers if self.walks else 0):
             line = int(self.generator.choice(len(lengths), p=lengths / lengths.sum()))
             self._add("walker", line, float(self.generator.uniform(0.0, lengths[line])), True)
         for _ in range(crossers if self.crossings else 0):
             line = int(self.generator.integers(len(self.crossings)))
             person = self._add("crosser", line, 0.0, False)
-            person.s_m = 0.0 if person.direction > 0 else _length(self.crossings[line])
+            person.s_m = 0.0 if person.direction > 0 else self.crossings[line].length_m
             person.wait_s = float(self.generator.uniform(0.0, 4.0))
 
     def add_actor(self, line: np.ndarray, speed_mps: float) -> int:
         """Somebody who waits at the start of a line [2, 2] until `send` is called. Returns the id."""
-        self.actor_lines.append(line)
+        self.actor_lines.append(Walk(line))
         person = self._add("actor", len(self.actor_lines) - 1, 0.0, False)
         person.direction, person.speed_mps, person.aside_m = 1, speed_mps, 0.0
         return person.id
@@ -73,7 +96,7 @@ class Pedestrians:
     def step(self, may_cross: Callable[[int, float], bool], dt_s: float = FRAME_DT_S) -> None:
         """Move everybody. `may_cross(crossing, seconds)` says whether a crossing is safe for so long."""
         for person in self.people:
-            length = _length(self._line(person))
+            length = self._walk(person).length_m
             if person.walking:
                 person.s_m = float(
                     np.clip(person.s_m + person.direction * person.speed_mps * dt_s, 0.0, length)
@@ -84,6 +107,7 @@ class Pedestrians:
                 person.wait_s -= dt_s
                 if person.wait_s <= 0.0:
                     person.walking = may_cross(person.line, length / person.speed_mps)
+                    person.wait_s = _LOOK_AGAIN_S
 
     def agents(self) -> list[AgentState]:
         """Everybody as agents, by id."""
@@ -93,28 +117,26 @@ class Pedestrians:
         """Ground that people use now or soon, as boxes [M, 6]: x, y, yaw, length, width, speed 0."""
         rows = []
         for person in self.people:
-            x, y, yaw, _ = self._pose(person)
-            ahead = person.speed_mps * LOOK_AHEAD_S if person.walking else 0.0
+            x, y, yaw, speed = self._pose(person)
+            ahead = speed * LOOK_AHEAD_S
             if person.role != "walker":
-                left = _length(self._line(person)) - person.s_m if person.direction > 0 else person.s_m
-                ahead = min(ahead, max(left, 0.0))
-            middle = 0.5 * ahead
-            rows.append(
-                (x + middle * np.cos(yaw), y + middle * np.sin(yaw), yaw, SIZE_M[0] + ahead, SIZE_M[1], 0.0)
-            )
+                walk = self._walk(person)
+                ahead = min(ahead, walk.length_m - person.s_m if person.direction > 0 else person.s_m)
+            middle = (x + 0.5 * ahead * math.cos(yaw), y + 0.5 * ahead * math.sin(yaw))
+            rows.append((*middle, yaw, SIZE_M[0] + ahead, SIZE_M[1], 0.0))
         return np.array(rows, float).reshape(-1, 6)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the generator."""
         return {
             "people": [{**vars(person), "color_rgb": list(person.color_rgb)} for person in self.people],
-            "actor_lines": [line.tolist() for line in self.actor_lines],
+            "actor_lines": [walk.line.tolist() for walk in self.actor_lines],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         self.people = [Pedestrian(**{**p, "color_rgb": tuple(p["color_rgb"])}) for p in state["people"]]
-        self.actor_lines = [np.array(line) for line in state["actor_lines"]]
+        self.actor_lines = [Walk(np.array(line)) for line in state["actor_lines"]]
 
     def _add(self, role: Role, line: int, s_m: float, walking: bool) -> Pedestrian:
         g = self.generator
@@ -139,33 +161,20 @@ class Pedestrians:
         elif person.role == "actor":
             person.walking = False
 
-    def _line(self, person: Pedestrian) -> np.ndarray:
-        return {"walker": self.walks, "crosser": self.crossings, "actor": self.actor_lines}[person.role][
-            person.line
-        ]
+    def _walk(self, person: Pedestrian) -> Walk:
+        walks = {"walker": self.walks, "crosser": self.crossings, "actor": self.actor_lines}
+        return walks[person.role][person.line]
 
     def _pose(self, person: Pedestrian) -> tuple[float, float, float, float]:
         """x, y, heading, speed."""
-        line = self._line(person)
-        s = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-        k = int(np.clip(np.searchsorted(s, person.s_m, side="right") - 1, 0, len(line) - 2))
-        along = (line[k + 1] - line[k]) / (s[k + 1] - s[k])
-        x, y = line[k] + (person.s_m - s[k]) * along + person.aside_m * np.array([-along[1], along[0]])
-        yaw = np.arctan2(along[1], along[0]) + (0.0 if person.direction > 0 else np.pi)
-        return (
-            float(x),
-            float(y),
-            float((yaw + np.pi) % (2 * np.pi) - np.pi),
-            person.speed_mps * person.walking,
-        )
+        x, y, yaw = self._walk(person).pose(person.s_m, person.aside_m)
+        if person.direction < 0:
+            yaw += math.pi
+        return x, y, (yaw + math.pi) % (2 * math.pi) - math.pi, person.speed_mps * person.walking
 
     def _agent(self, person: Pedestrian) -> AgentState:
         x, y, yaw, speed = self._pose(person)
         return AgentState(person.id, "pedestrian", x, y, yaw, speed, *SIZE_M, person.color_rgb)
-
-
-def _length(line: np.ndarray) -> float:
-    return float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
 
 
 def _extended(line: np.ndarray) -> np.ndarray:
@@ -174,7 +183,7 @@ def _extended(line: np.ndarray) -> np.ndarray:
     return np.stack([line[0] - _BESIDE_KERB_M * along, line[1] + _BESIDE_KERB_M * along])
 
 
-def _walking_lines(world: StaticWorld) -> list[np.ndarray]:
+def _walks(world: StaticWorld) -> list[Walk]:
     """Lines on sidewalks, parallel to the kerbs."""
     areas = [shapely.Polygon(s.polygon) for s in world.surfaces if s.kind == "sidewalk"]
     if not areas:
@@ -191,7 +200,7 @@ def _walking_lines(world: StaticWorld) -> list[np.ndarray]:
             for side in (-_FROM_KERB_M, _FROM_KERB_M):
                 moved = shapely.LineString(marking.line).offset_curve(side)
                 lines += [
-                    _resampled(part)
+                    Walk(_resampled(part))
                     for part in shapely.get_parts(moved.intersection(walkable))
                     if part.length > _SHORTEST_M
                 ]

@@ -14,8 +14,9 @@ from .lane_graph import Conflict, LaneGraph, LaneInfo
 from .path import LaneIndex
 
 MARGIN_S = 1.0
-PRIORITY_MARGIN_S = 1.8
+PRIORITY_MARGIN_S = 1.6
 _PATIENCE_S = 2.0  # who has right of way but stands this long lets others go
+_IMPATIENT_S = 7.0  # who has waited this long takes smaller gaps, and others let it in
 _STOP_GAP_M = 1.0  # bumper before the line
 
 
@@ -84,7 +85,7 @@ def _next_gap(graph: LaneGraph, mover: Mover) -> float:
 
 
 def _ask(graph: LaneGraph, mover: Mover, on_lane: dict[LaneIndex, list[tuple[Mover, float]]]) -> None:
-    decide_m = mover.speed_mps**2 / (2.0 * 1.8) + 10.0
+    decide_m = mover.speed_mps**2 / (2.0 * 2.2) + 6.0
     for lane, start in mover.lanes:
         info = graph[lane]
         hold = start + info.hold_m - _STOP_GAP_M
@@ -130,18 +131,12 @@ def _clash(
         return False
     other_info = graph[conflict.other]
     committed = conflict.other in other.cleared or enter < 0.0
-    if not committed:
-        rank = yields(info, other_info)
-        if (
-            rank < 0
-            or (rank == 0 and not other.wins_ties)
-            or (other.speed_mps < 0.5 and other.waited_s > _PATIENCE_S)
-        ):
-            return False
+    if not committed and not _goes_first(other, enter, yields(info, other_info), mover):
+        return False
     margin = MARGIN_S if committed else PRIORITY_MARGIN_S
-    if conflict.merging:
-        margin += 0.5
-    limit, other_limit = float(info.speed_mps.mean()), float(other_info.lane.speed_limit or 13.9)
+    if mover.waited_s > _IMPATIENT_S:
+        margin = 0.5
+    limit, other_limit = info.mean_mps, float(other_info.lane.speed_limit or 13.9)
     mine = (
         travel_time_s(start + conflict.enter_m, mover.speed_mps, limit),
         travel_time_s(start + conflict.leave_m + mover.length_m, mover.speed_mps, limit),
@@ -151,6 +146,17 @@ def _clash(
         max(leave, 0.0) / max(other.speed_mps, 1.0),
     )
     return mine[0] < theirs[1] + margin and theirs[0] < mine[1] + margin
+
+
+def _goes_first(other: Mover, enter_m: float, rank: int, mover: Mover) -> bool:
+    """Whether somebody who has not entered yet is waited for; `rank` 1 means that it has right of way."""
+    if rank < 0 or (rank == 0 and not other.wins_ties):
+        return False
+    if other.speed_mps < 0.5 and other.waited_s > _PATIENCE_S:
+        return False  # does not use it
+    courteous = other.asks or other.remembers
+    can_wait = enter_m > other.speed_mps**2 / (2.0 * 2.5) + 6.0
+    return not (courteous and can_wait and mover.waited_s > _IMPATIENT_S)
 
 
 def _turn_class(info: LaneInfo) -> int:

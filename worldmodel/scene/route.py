@@ -9,7 +9,8 @@ from .lane_graph import LaneGraph
 from .path import LaneIndex, ReferencePath
 from .right_of_way import Mover
 from .state import EGO_SHAPE, EgoState, LightState
-from .traffic import EGO_ID, must_stop
+from .traffic import must_stop
+from .vehicle import EGO_ID
 
 FRONT_M = EGO_SHAPE.rear_axle_to_center_m + EGO_SHAPE.length_m / 2  # rear axle to front bumper
 _REACH_M = 80.0

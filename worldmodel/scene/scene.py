@@ -51,6 +51,7 @@ class Scene:
         self.graph: LaneGraph = lane_graph(self.world)
         self.route = Route.of(self.path, self.graph)
         self._start_s_m = self._s_m = min(conditions.start_s_m, self.path.length_m - 1.0)
+        self._offset_m = 0.0  # from the path
         self._waited_s = 0.0
         ego = _start(self.path, self._s_m, conditions.start_speed_mps)
         self._generator = make_generator(seed, "traffic")
@@ -61,6 +62,7 @@ class Scene:
         self._parked = park(self.world.parking_bays, scenario.parked, make_generator(seed, "parked"))
         self._spawner = Spawner(scenario.traffic, conditions.per_km, self.traffic, self._generator)
         self._scripts: list[Script] = []
+        self._view: tuple[SceneFrame, RoadView] | None = None  # of the frame for which it was made
         self._populate(ego)
         self._checker = EpisodeChecker(self.world, self.path, self._start_s_m, self._goal_s_m())
         self._verdict = Verdict(scenario.failure, scenario.duration_s)
@@ -108,6 +110,7 @@ class Scene:
             "frame": self.frame.index,
             "ego": vars(self.frame.ego).copy(),
             "s_m": self._s_m,
+            "offset_m": self._offset_m,
             "waited_s": self._waited_s,
             "generator": generator_state(self._generator),
             "people_generator": generator_state(self._people_generator),
@@ -123,7 +126,7 @@ class Scene:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue, bit for bit, from a state of the same scenario and seed."""
-        self._s_m, self._waited_s = state["s_m"], state["waited_s"]
+        self._s_m, self._offset_m, self._waited_s = state["s_m"], state["offset_m"], state["waited_s"]
         self._generator = load_generator(state["generator"])
         self._people_generator = load_generator(state["people_generator"])
         self.traffic.generator = self.traffic.road.np_random = self._spawner.generator = self._generator
@@ -146,7 +149,8 @@ class Scene:
         checks: list[FrameChecks] = []
         for ego in follow(self.frame.ego, action):
             self._advance()
-            self._s_m = self.path.project(ego.x_m, ego.y_m, ego.yaw_rad, self._s_m).s_m
+            pose = self.path.project(ego.x_m, ego.y_m, ego.yaw_rad, self._s_m)
+            self._s_m, self._offset_m = pose.s_m, pose.offset_m
             self._waited_s = self._waited_s + FRAME_DT_S if abs(ego.speed_mps) < 0.5 else 0.0
             self.frame = self._frame(self.frame.index + 1, ego)
             frames.append(self.frame)
@@ -169,10 +173,15 @@ class Scene:
 
     def view(self) -> RoadView:
         """What others see of the ego, people and lights at the present frame."""
+        if self._view is None or self._view[0] is not self.frame:
+            self._view = (self.frame, self._look())
+        return self._view[1]
+
+    def _look(self) -> RoadView:
         ego, lights = self.frame.ego, self.frame.lights
         lane = self.graph.nearest(*ego.box_center, ego.yaw_rad)
         mover = self.route.mover(self.graph, ego, self._s_m, lights, self._waited_s)
-        if abs(self.checks[-1].lane_offset_m) > _ON_ROUTE_M:
+        if abs(self._offset_m) > _ON_ROUTE_M:
             mover.lanes = [(lane, -self.graph[lane].lane.local_coordinates(np.array(ego.box_center))[0])]
         wanted = float(self.path.limit_at(self._s_m))
         return RoadView(self.pedestrians.claims(), lights, ego_box(ego), lane, wanted, mover)

@@ -131,8 +131,10 @@ class Spawner:
         dx, dy = (boxes[:, :2] - vehicle.position).T
         cos, sin = np.cos(vehicle.heading), np.sin(vehicle.heading)
         along, across = np.abs(cos * dx + sin * dy), np.abs(cos * dy - sin * dx)
-        needed = 0.5 * (boxes[:, 3] + vehicle.LENGTH) + 5.0 + 1.5 * np.maximum(boxes[:, 5], vehicle.speed)
-        beside = across < 0.5 * (boxes[:, 4] + vehicle.WIDTH) + 0.2
+        needed = (
+            0.5 * (boxes[:, 3] + vehicle.body.length_m) + 5.0 + 1.5 * np.maximum(boxes[:, 5], vehicle.speed)
+        )
+        beside = across < 0.5 * (boxes[:, 4] + vehicle.body.width_m) + 0.2
         return not bool((beside & (along < needed)).any())
 
     def _place_of(
@@ -180,4 +182,4 @@ def _lane_km(graph: LaneGraph) -> float:
 
 
 def _box(vehicle: TrafficVehicle) -> np.ndarray:
-    return np.array([*vehicle.position, vehicle.heading, vehicle.LENGTH, vehicle.WIDTH])
+    return np.array([*vehicle.position, vehicle.heading, vehicle.body.length_m, vehicle.body.width_m])

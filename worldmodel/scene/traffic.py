@@ -10,16 +10,17 @@ from highway_env.road.road import Road
 
 from .clock import FRAME_DT_S
 from .corridor import Boxes, gaps
-from .idm import free_term, interaction
+from .idm import IdmParameters, free_term, interaction
 from .lane_graph import LaneGraph
 from .path import LaneIndex
 from .right_of_way import Mover, settle
-from .state import EGO_SHAPE, AgentState, LightState
+from .state import AgentState, LightState
 from .vehicle import PLAN_M, EgoVehicle, TrafficVehicle
 
-EGO_ID = 0
-_POINTS, _STRIDE = 46, 2  # a corridor looks about 90 m ahead
+_IDM = IdmParameters()  # how all keep distance; they differ in how they speed up
+_STRIDES = 2 * np.arange(46)  # samples of a corridor: about 90 m
 _SIDE_M = 0.3  # free space wanted beside the vehicle
+_LONG_M = 7.0  # longer vehicles need more room in turns than our junctions have
 _REACH_M = 70.0  # how far ahead junctions matter
 
 
@@ -59,7 +60,7 @@ class TrafficRoad(Road):
         """The vehicles ahead and behind on a lane, and on the lanes after and before it."""
         lane_index = lane_index or vehicle.plan[0]
         info = self.graph[lane_index]
-        s, _ = info.lane.local_coordinates(vehicle.position)
+        s, _ = info.project(*vehicle.position.tolist(), vehicle.s_m)
         near = [(self._s_on(v, lane_index) - s, v) for v in self._on_lane.get(lane_index, ())]
         for after in info.after:
             near += [(v.s_m + info.length_m - s, v) for v in self._on_lane.get(after, ())]
@@ -77,7 +78,7 @@ class TrafficRoad(Road):
     def _s_on(self, vehicle: Any, lane: LaneIndex) -> float:
         if vehicle.plan[0] == lane:
             return float(vehicle.s_m)
-        return float(self.graph[lane].lane.local_coordinates(vehicle.position)[0])
+        return self.graph[lane].project(*vehicle.position.tolist(), vehicle.s_m)[0]
 
 
 class Traffic:
@@ -89,8 +90,7 @@ class Traffic:
         self.road = TrafficRoad(graph, network)
         self.road.np_random = generator
         self.vehicles: list[TrafficVehicle] = self.road.vehicles
-        self.ego = EgoVehicle(self.road, EGO_SHAPE.length_m, EGO_SHAPE.width_m)
-        self.ego.id = EGO_ID
+        self.ego = EgoVehicle(self.road)
         self._path_cache: dict[int, tuple[tuple[LaneIndex, ...], np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def step(self, view: RoadView, dt_s: float = FRAME_DT_S) -> None:
@@ -112,7 +112,7 @@ class Traffic:
 
     def boxes(self) -> np.ndarray:
         """Boxes of all vehicles, float64 [K, 6]: x, y, yaw, length, width, speed."""
-        rows = [(*v.position, v.heading, v.LENGTH, v.WIDTH, v.speed) for v in self.vehicles]
+        rows = [(*v.position, v.heading, v.body.length_m, v.body.width_m, v.speed) for v in self.vehicles]
         return np.array(rows, float).reshape(-1, 6)
 
     def intents(self) -> tuple[list[int], np.ndarray]:
@@ -121,7 +121,9 @@ class Traffic:
         rows = []
         for v in changing:
             lane = self.graph[v.plan[0]].lane
-            rows.append((*lane.position(v.s_m, 0.0), lane.heading_at(v.s_m), v.LENGTH, v.WIDTH, v.speed))
+            rows.append(
+                (*lane.position(v.s_m, 0.0), lane.heading_at(v.s_m), v.body.length_m, v.body.width_m, v.speed)
+            )
         return [v.id for v in changing], np.array(rows, float).reshape(-1, 6)
 
     def agents(self) -> list[AgentState]:
@@ -161,9 +163,15 @@ class Traffic:
     def _extend_plan(self, vehicle: TrafficVehicle) -> None:
         ahead = sum(self.graph[lane].length_m for lane in vehicle.plan) - vehicle.s_m
         while ahead < PLAN_M and (after := self.graph[vehicle.plan[-1]].after):
-            lane = after[int(self.generator.integers(len(after)))] if len(after) > 1 else after[0]
+            lane = self._choose(after, vehicle.body.length_m)
             vehicle.plan.append(lane)
             ahead += self.graph[lane].length_m
+
+    def _choose(self, after: Sequence[LaneIndex], length_m: float) -> LaneIndex:
+        """Any of the lanes that follow; long vehicles go straight on where they can."""
+        if length_m > _LONG_M:
+            after = [lane for lane in after if abs(self.graph[lane].turn_rad) < 0.5] or after
+        return after[int(self.generator.integers(len(after)))] if len(after) > 1 else after[0]
 
     def _change_lane(self, vehicle: TrafficVehicle) -> None:
         before = vehicle.plan[0]
@@ -188,7 +196,7 @@ class Traffic:
     def _wanted_mps(self, vehicle: TrafficVehicle) -> float:
         """Limit and bends ahead, such that comfortable braking is enough."""
         _, s, speed = self._path(vehicle)
-        low = int(np.searchsorted(s, vehicle.s_m))
+        low = int(s.searchsorted(vehicle.s_m))
         high = min(low + 80, len(s))
         if low >= high:
             low = high - 1
@@ -204,7 +212,7 @@ class Traffic:
         rows = [(v, v.plan[0]) for v in moving] + [(v, v.leaving) for v in moving if v.leaving]
         corridors = [self._corridor(vehicle, lane) for vehicle, lane in rows]
         points, s = (np.stack(part) for part in zip(*corridors, strict=True))
-        width = np.array([0.5 * v.WIDTH + _SIDE_M for v, _ in rows])
+        width = np.array([0.5 * v.body.width_m + _SIDE_M for v, _ in rows])
         changing, soon = self.intents()
         boxes = Boxes.of(np.concatenate([self.boxes(), soon, view.ego_box[None], view.boxes]))
         gap, leader = gaps(points, s, width, boxes)
@@ -213,13 +221,14 @@ class Traffic:
         gap[:, : len(owners)][mine] = np.inf
         slow_m = np.where(leader < 1.5, gap, np.inf).min(axis=1)
         holds = self._holds(moving, view, slow_m)
+        speed = np.array([vehicle.speed for vehicle, _ in rows])[:, None]
+        terms = interaction(speed, gap, leader, _IDM).max(axis=1)
         taken: dict[int, float] = defaultdict(float)
-        for row, (vehicle, _) in enumerate(rows):
-            terms = interaction(vehicle.speed, gap[row], leader[row], vehicle.idm)
-            taken[vehicle.id] = max(taken[vehicle.id], float(terms.max()))
+        for (vehicle, _), term in zip(rows, terms.tolist(), strict=True):
+            taken[vehicle.id] = max(taken[vehicle.id], term)
         for vehicle in moving:
             hold = min(holds[vehicle.id], self._stop_m(vehicle, view.lights))
-            stop = float(interaction(vehicle.speed, max(hold + 1.5, 0.1), 0.0, vehicle.idm))
+            stop = float(interaction(vehicle.speed, max(hold + 1.5, 0.1), 0.0, _IDM))
             accel = free_term(vehicle.speed, vehicle.target_speed, vehicle.idm) - max(taken[vehicle.id], stop)
             vehicle.drive(accel, dt_s)
 
@@ -227,13 +236,13 @@ class Traffic:
         """Points [P, 2] and arc lengths [P] from the front bumper on, along the plan or along the lane being left."""
         if lane == vehicle.plan[0]:
             points, s, _ = self._path(vehicle)
-            front = vehicle.s_m + 0.5 * vehicle.LENGTH
+            front = vehicle.s_m + 0.5 * vehicle.body.length_m
         else:
             info = self.graph[lane]
             points, s = info.points, info.s_m
-            front = info.lane.local_coordinates(vehicle.position)[0] + 0.5 * vehicle.LENGTH
-        first = int(np.searchsorted(s, front))
-        rows = np.minimum(first + _STRIDE * np.arange(_POINTS), len(s) - 1)
+            front = info.project(*vehicle.position.tolist(), vehicle.s_m)[0] + 0.5 * vehicle.body.length_m
+        first = int(s.searchsorted(front))
+        rows = np.minimum(first + _STRIDES, len(s) - 1)
         along = s[rows]
         return points[rows], along - along[0]
 
@@ -243,7 +252,7 @@ class Traffic:
         return {mover.id: mover.hold_m for mover in movers}
 
     def _mover(self, vehicle: TrafficVehicle, lights: Sequence[LightState], free_m: float = np.inf) -> Mover:
-        lanes, start = [], -(vehicle.s_m + 0.5 * vehicle.LENGTH)
+        lanes, start = [], -(vehicle.s_m + 0.5 * vehicle.body.length_m)
         for lane in vehicle.plan:
             if start > _REACH_M:
                 break
@@ -252,12 +261,12 @@ class Traffic:
             if must_stop(self.graph, lane, start, vehicle.speed, lights):
                 break
         return Mover(
-            vehicle.id, lanes, vehicle.speed, vehicle.LENGTH, vehicle.cleared, vehicle.waited_s, free_m
+            vehicle.id, lanes, vehicle.speed, vehicle.body.length_m, vehicle.cleared, vehicle.waited_s, free_m
         )
 
     def _stop_m(self, vehicle: TrafficVehicle, lights: Sequence[LightState]) -> float:
         """Way to the nearest line where it has to stop: a light, or the end of a lane that ends."""
-        end = -(vehicle.s_m + 0.5 * vehicle.LENGTH)
+        end = -(vehicle.s_m + 0.5 * vehicle.body.length_m)
         for lane in vehicle.plan:
             end += self.graph[lane].length_m
             if end > _REACH_M + 30.0:

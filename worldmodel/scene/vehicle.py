@@ -1,5 +1,6 @@
 """One traffic vehicle: highway-env's IDM and MOBIL driver, with net gaps, a plan of lanes, a size and a paint."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,16 @@ from highway_env.road.road import Road
 from highway_env.vehicle.behavior import IDMVehicle
 from highway_env.vehicle.controller import ControlledVehicle
 
+from .clock import FRAME_DT_S
 from .fleet import MODELS, Body
 from .idm import IdmParameters, free_term, interaction
 from .lane_graph import LaneGraph
 from .path import LaneIndex
+from .state import EGO_SHAPE
 
+EGO_ID = 0
 PLAN_M = 140.0  # vehicles know their lanes this far ahead
+_WHEELBASE_SHARE = 0.6
 _CLOSE_M = 0.8  # a lane change is over at this distance from the new centre
 
 
@@ -23,7 +28,6 @@ class TrafficVehicle(IDMVehicle):
     second). Ours is where it is on which lane, which lanes come next, and how it accelerates.
     """
 
-    KP_HEADING = 4.0
     KP_LATERAL = 0.7  # calmer lane changes than highway-env's
     MIN_SPEED = 0.0
     LANE_CHANGE_MIN_ACC_GAIN = 0.35
@@ -35,8 +39,7 @@ class TrafficVehicle(IDMVehicle):
         self.road = road
         self.id = id
         self.body = body
-        self.LENGTH, self.WIDTH = body.length_m, body.width_m
-        self.diagonal = float(np.hypot(body.length_m, body.width_m))
+        self.LENGTH = _WHEELBASE_SHARE * body.length_m  # for highway-env, axles stand at both ends
         self.idm = IdmParameters(accel_mps2=MODELS[body.kind].accel_mps2)
         self.plan: list[LaneIndex] = []  # lanes to drive, the first is the one it is on or changes to
         self.leaving: LaneIndex | None = None  # the lane that a lane change leaves
@@ -57,17 +60,22 @@ class TrafficVehicle(IDMVehicle):
     def put_on(self, graph: LaneGraph, plan: list[LaneIndex]) -> None:
         """Place it on a lane plan."""
         self.plan, self.leaving = plan, None
+        self.s_m = float(graph[plan[0]].lane.local_coordinates(self.position)[0])
         self.locate(graph)
 
     def locate(self, graph: LaneGraph) -> None:
         """Find its lane coordinates after a move, and step to the next lane of its plan where one ends."""
-        self.s_m, self.lateral_m = graph[self.plan[0]].lane.local_coordinates(self.position)
+        x, y = float(self.position[0]), float(self.position[1])
+        self.s_m, self.lateral_m = graph[self.plan[0]].project(x, y, self.s_m)
         while self.s_m > graph[self.plan[0]].length_m and len(self.plan) > 1:
             self.plan.pop(0)
             self.leaving = None
-            self.s_m, self.lateral_m = graph[self.plan[0]].lane.local_coordinates(self.position)
+            self.s_m, self.lateral_m = graph[self.plan[0]].project(x, y, 0.0)
         if self.leaving and abs(self.lateral_m) < _CLOSE_M:
             self.leaving = None
+        self._stand_on(graph)
+
+    def _stand_on(self, graph: LaneGraph) -> None:
         self.target_lane_index = self.plan[0]
         self.lane_index = self.leaving or self.plan[0]
         self.lane = graph[self.lane_index].lane
@@ -99,9 +107,20 @@ class TrafficVehicle(IDMVehicle):
         accel = free_term(ego_vehicle.speed, ego_vehicle.target_speed, self.idm)
         if front_vehicle is not None:
             along = float(np.dot(front_vehicle.position - ego_vehicle.position, ego_vehicle.direction))
-            gap = along - 0.5 * (front_vehicle.LENGTH + ego_vehicle.LENGTH)
+            gap = along - 0.5 * (front_vehicle.body.length_m + ego_vehicle.body.length_m)
             accel -= float(interaction(ego_vehicle.speed, gap, front_vehicle.speed, self.idm))
         return accel
+
+    def steering_control(self, target_lane_index: LaneIndex) -> float:
+        """Steer such that the middle of the vehicle moves along the lane, back to its centre where it is off it.
+
+        highway-env turns the body along the lane, which takes long vehicles into the inside of bends.
+        """
+        lane = self.road.network.get_lane(target_lane_index)
+        aside = min(max(-self.KP_LATERAL * self.lateral_m / max(self.speed, 1.0), -0.5), 0.5)
+        wanted = lane.heading_at(self.s_m + 0.5 * FRAME_DT_S * self.speed) + math.asin(aside)
+        slip = (wanted - self.heading + math.pi) % (2 * math.pi) - math.pi
+        return math.atan(2.0 * math.tan(min(max(slip, -0.6), 0.6)))
 
     def drive(self, accel_mps2: float, dt_s: float) -> None:
         """Set the controls of the next frame: this acceleration, and steering along the lane."""
@@ -112,7 +131,7 @@ class TrafficVehicle(IDMVehicle):
             np.clip(accel_mps2, max(-self.idm.hardest_mps2, -self.speed / dt_s), self.idm.accel_mps2)
         )
         steering = self.steering_control(self.plan[0]) if self.speed > 0.05 else 0.0
-        self.action = {"steering": float(np.clip(steering, -0.7, 0.7)), "acceleration": accel}
+        self.action = {"steering": steering, "acceleration": accel}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that its future depends on."""
@@ -125,6 +144,7 @@ class TrafficVehicle(IDMVehicle):
             "action": [float(self.action["steering"]), float(self.action["acceleration"])],
             "plan": [list(lane) for lane in self.plan],
             "leaving": list(self.leaving) if self.leaving else None,
+            "on_lane": [self.s_m, self.lateral_m],
             "timer": float(self.timer),
             "target_speed": float(self.target_speed),
             "speed_share": self.speed_share,
@@ -152,17 +172,19 @@ class TrafficVehicle(IDMVehicle):
         self.forced_accel, self.forced_s = state["forced_accel"], state["forced_s"]
         self.plan = [tuple(lane) for lane in state["plan"]]
         self.leaving = tuple(state["leaving"]) if state["leaving"] else None
-        self.locate(graph)
+        self.s_m, self.lateral_m = state["on_lane"]
+        self._stand_on(graph)
         return self
 
 
 class EgoVehicle(ControlledVehicle):
     """The ego as traffic sees it: something that MOBIL must not cut off."""
 
-    def __init__(self, road: Road, length_m: float, width_m: float):
+    def __init__(self, road: Road):
         super().__init__(None, (0.0, 0.0))
         self.road = road
-        self.LENGTH, self.WIDTH = length_m, width_m
+        self.id = EGO_ID
+        self.body = Body("car", EGO_SHAPE.length_m, EGO_SHAPE.width_m, EGO_SHAPE.height_m, (0, 0, 0))
         self.plan: list[LaneIndex] = []
         self.leaving = None
         self.s_m = 0.0
