@@ -18,6 +18,7 @@ from .rope import direction_table
 
 MOTION_DIMS = FRAMES * 3 + 3 + 1
 HISTORY_CHANNELS = 4  # RGB and validity
+INT8_ONE = 127.0  # how layouts are stored
 GROUPS = ("unknown", "front", "side", "rear")
 WEATHERS = ("clear", "cloudy", "rain", "fog")
 TIMES_OF_DAY = ("day", "dusk", "night")
@@ -37,8 +38,8 @@ class Conditions:
     groups: Tensor  # int64 [B, V] index into GROUPS
     neighbours: Tensor  # bool [B, V, V], symmetric
     appearance: Tensor  # [B, APPEARANCE_DIMS], see `appearance_vector`
-    layout: Tensor | None = None  # uint8, or float in [0, 1]: [B, V, T, F, C, 4 h, 4 w]
-    history: Tensor | None = None  # uint8, or float in [0, 1]: [B, V, T, F, 4, 4 h, 4 w], RGB and validity
+    layout: Tensor | None = None  # int8 (127 is 1) or float in [-1, 1]: [B, V, T, F, C, 4 h, 4 w]
+    history: Tensor | None = None  # float in [0, 1]: [B, V, T, F, 4, 4 h, 4 w], RGB and validity
     keep_motion: Tensor | None = None  # bool [B]
     keep_layout: Tensor | None = None  # bool [B]
     keep_history: Tensor | None = None  # bool [B]
@@ -117,11 +118,10 @@ class Stem(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, raster: Tensor) -> Tensor:
-        """[B, F C, 4 h, 4 w], uint8 or in [0, 1] -> [B, D, h, w]."""
-        x = raster.to(self.first.weight.dtype)
-        if raster.dtype == torch.uint8:
-            x = x / 255
-        x = x.contiguous(memory_format=torch.channels_last)
+        """[B, F C, 4 h, 4 w], int8 or of order one -> [B, D, h, w]."""
+        x = raster.to(self.first.weight.dtype).contiguous(memory_format=torch.channels_last)
+        if raster.dtype == torch.int8:
+            x = x / INT8_ONE
         return self.second(F.gelu(self.first(x), approximate="tanh"))
 
 

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from worldmodel.model.config import TokenizerConfig
+from worldmodel.model.tokenizer import BOUND, Tokenizer
+
+CONFIG = TokenizerConfig(channels=8, widths=(8, 12, 16), decoder_blocks=1)
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(CONFIG).eval().requires_grad_(False)
+    for parameter in tokenizer.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return tokenizer
+
+
+def test_a_latent_frame_is_sixteen_times_smaller_and_decodes_to_four_images(tokenizer: Tokenizer) -> None:
+    frames = torch.rand(2, 3, 4, 3, 32, 48)
+    latents = tokenizer.encode(frames)
+    assert latents.shape == (2, 3, 8, 2, 3)
+    assert tokenizer.decode(latents).shape == frames.shape
+
+
+def test_streaming_a_clip_chunk_by_chunk_equals_the_whole_clip(tokenizer: Tokenizer) -> None:
+    clip = torch.rand(5, 4, 3, 32, 32)
+    whole = tokenizer.decode(tokenizer.encode(clip))
+    chunks = [tokenizer.decode(tokenizer.encode(chunk)) for chunk in clip]
+    torch.testing.assert_close(torch.stack(chunks), whole)
+
+
+def test_latents_are_bounded_before_they_are_standardised(tokenizer: Tokenizer) -> None:
+    raw = tokenizer.encode_raw(100 * torch.randn(4, 4, 3, 32, 32))
+    assert raw.abs().max() <= BOUND
+
+
+def test_standardised_latents_have_mean_zero_and_spread_one_in_every_channel(tokenizer: Tokenizer) -> None:
+    frames = torch.rand(16, 4, 3, 32, 32)
+    tokenizer.set_statistics(tokenizer.encode_raw(frames))
+    latents = tokenizer.encode(frames)
+    torch.testing.assert_close(latents.mean(dim=(0, 2, 3)), torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std(dim=(0, 2, 3)), torch.ones(8), atol=1e-3, rtol=0)
+
+
+def test_standardisation_does_not_change_what_is_decoded(tokenizer: Tokenizer) -> None:
+    frames = torch.rand(8, 4, 3, 32, 32)
+    before = tokenizer.decode(tokenizer.encode(frames))
+    tokenizer.set_statistics(tokenizer.encode_raw(frames))
+    torch.testing.assert_close(tokenizer.decode(tokenizer.encode(frames)), before, atol=1e-4, rtol=1e-4)

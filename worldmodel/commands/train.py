@@ -1,0 +1,69 @@
+"""`roadloop train`: from a folder of episodes to a shipped checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[str, typer.Option("--config", help="A training preset or a YAML file.")]
+Out = Annotated[str | None, typer.Option("--out", help="Folder of the run, instead of the config's.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0.01, help="End after this much training; the rate decays in time.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the run's folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `train` with its sub-commands."""
+    train = typer.Typer(no_args_is_help=True, help="Train the tokeniser and the world model.")
+    train.command("cache")(cache)
+    train.command("encode")(encode)
+    train.command("tokenizer")(tokenizer)
+    train.command("dynamics")(dynamics)
+    app.add_typer(train, name="train")
+
+
+def cache(
+    episodes: Annotated[Path, typer.Argument(help="A folder made by `roadloop data build`.")],
+    clips: Annotated[Path, typer.Argument(help="Where the clips go.")],
+    longest: Annotated[int, typer.Option(min=9, help="Latent frames per clip.")] = 36,
+) -> None:
+    """Unpack episodes into clips that training can map into memory. Run it again for episodes built since."""
+    from ..training.cache import cache_episodes
+
+    count = cache_episodes(episodes, clips, longest, lambda clip: typer.echo(clip.folder.name))
+    typer.echo(f"{count} new clips in {clips}")
+
+
+def encode(
+    clips: Annotated[Path, typer.Argument(help="A folder of clips.")],
+    tokenizer: Annotated[Path, typer.Option(help="Checkpoint of the tokeniser.")],
+    keep_frames: Annotated[bool, typer.Option(help="Keep the pictures: needed for held-out clips.")] = False,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Run the tokeniser over clips once. Clips that it has encoded already are left alone."""
+    import torch
+
+    from ..model.checkpoint import load_checkpoint
+    from ..training.clips import open_clips
+    from ..training.dynamics_task import load_tokenizer
+    from ..training.encode import encode_clips
+
+    torch.set_num_threads(threads)
+    model, digest = load_tokenizer(tokenizer), load_checkpoint(tokenizer).digest
+    count = encode_clips(open_clips(clips), model, digest, keep_frames)
+    typer.echo(f"encoded {count} clips with {digest[:12]}")
+
+
+def tokenizer(config: Config, out: Out = None, minutes: Minutes = None, resume: Resume = False) -> None:
+    """Train the autoencoder."""
+    from ..training.runs import train_tokenizer
+
+    typer.echo(train_tokenizer(config, out, minutes, resume))
+
+
+def dynamics(config: Config, out: Out = None, minutes: Minutes = None, resume: Resume = False) -> None:
+    """Train the diffusion transformer on encoded clips."""
+    from ..training.runs import train_dynamics
+
+    typer.echo(train_dynamics(config, out, minutes, resume))

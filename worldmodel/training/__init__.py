@@ -1,0 +1,1 @@
+"""Training: cached clips, tokeniser and dynamics runs, rollouts that judge them."""

@@ -1,0 +1,106 @@
+"""One training run = one YAML file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from ..model.config import ConfigError, DiTConfig, TokenizerConfig, from_mapping
+from ..preset_files import preset_path
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW under a warm-up, stable, decay schedule."""
+
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    warmup_steps: int = 200
+    decay_share: float = 0.3  # of the run, at its end
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every run has. The run ends at `steps` or `minutes`, whichever is given; both: whichever comes first."""
+
+    data: str  # folder of clips
+    out: str  # folder of the run
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int = 8
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    compile: bool = False
+    checkpoint_minutes: float = 5.0
+    sample_minutes: float = 15.0
+    log_every: int = 20
+    tensorboard: bool = False
+    init: str | None = None  # checkpoint whose weights to start from
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass(frozen=True)
+class TokenizerRun(RunConfig):
+    """Train the autoencoder."""
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    crop: tuple[int, int] | None = None  # rows and columns of training crops; None is the whole image
+    latent_noise: float = 0.15  # standard deviations, at most, that the decoder must stand
+    gradient_weight: float = 0.5
+    detail_weight: float = 3.0  # extra weight of paint and agents
+
+
+@dataclass(frozen=True)
+class DynamicsRun(RunConfig):
+    """Train the diffusion transformer."""
+
+    tokenizer: str = ""  # checkpoint of the tokeniser that encoded the clips
+    dit: DiTConfig = field(default_factory=DiTConfig)
+    latents: int = 8  # per sequence, without the sink
+    views: int = 3  # per sequence, neighbouring
+    wide_every: int = 8  # every so many batches: all views, `wide_latents` latent frames
+    wide_latents: int = 3
+    cycles: tuple[int, ...] = (1, 2, 4)
+    loss_floor: float = 0.5  # loss weight of pure noise; 1 at no noise
+    shortcut_share: float = 0.25  # rows that learn to take coarse steps
+    shortcut_start: float = 0.3  # of the run
+    drop_layout: float = 0.15
+    drop_history: float = 0.15
+    drop_motion: float = 0.05
+    drop_sink: float = 0.3
+    drop_group: float = 0.2
+    degrade: float = 0.7  # share of rows whose re-projected history is degraded
+    recycle_start: float = 0.7  # of the run: from here on the context carries the model's own errors
+    recycle_every: int = 25
+    recycle_chunks: int = 8
+    recycle_share: float = 0.8
+
+
+def load_run(kind: type[RunConfig], name: str) -> RunConfig:
+    """Read `configs/training/NAME.yaml`, or the YAML file at a path.
+
+    Raises:
+        PresetError: no such preset. ConfigError: unknown keys, or neither steps nor minutes.
+    """
+    run = from_mapping(kind, yaml.safe_load(preset_path("training", name).read_text()))
+    check_run(run)
+    return run
+
+
+def check_run(run: RunConfig) -> None:
+    """Refuse a run without an end. Raises ConfigError."""
+    if run.steps is None and run.minutes is None:
+        raise ConfigError("expected steps or minutes, got neither: the learning rate could not decay")
+
+
+def run_folder(run: RunConfig) -> Path:
+    """Where a run writes, created."""
+    folder = Path(run.out).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

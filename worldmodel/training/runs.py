@@ -1,0 +1,67 @@
+"""Put a run together from its config and start it: what the command line calls."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..model.checkpoint import CheckpointError, load_checkpoint
+from .clips import Clip, open_clips
+from .config import DynamicsRun, RunConfig, TokenizerRun, check_run, load_run
+from .dynamics_task import DynamicsTask
+from .encode import encoded_by
+from .tokenizer_task import TokenizerTask
+from .trainer import train
+
+# Layout channels where small things are that deserve weight in the tokeniser's loss.
+DETAILS = ("lane_line", "crossing", "stop_line", "light_red", "light_green", "vehicle_edge", "pedestrian_edge")
+# A clip folder holds `train/` and `held_out/`.
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+def train_tokenizer(
+    config: str, out: str | None = None, minutes: float | None = None, resume: bool = False
+) -> Path:
+    """Run a tokeniser training; returns the checkpoint."""
+    run = _overridden(load_run(TokenizerRun, config), out, minutes)
+    assert isinstance(run, TokenizerRun)
+    clips, held_out = open_clips(Path(run.data) / TRAIN), open_clips(Path(run.data) / HELD_OUT)
+    return train(TokenizerTask(run, clips, held_out, detail_channels(clips[0])), run, resume)
+
+
+def train_dynamics(
+    config: str, out: str | None = None, minutes: float | None = None, resume: bool = False
+) -> Path:
+    """Run a dynamics training; returns the checkpoint."""
+    run = _overridden(load_run(DynamicsRun, config), out, minutes)
+    assert isinstance(run, DynamicsRun)
+    clips = open_clips(Path(run.data) / TRAIN, encoded=True)
+    held_out = open_clips(Path(run.data) / HELD_OUT, encoded=True)
+    check_encoded([*clips, *held_out], Path(run.tokenizer))
+    return train(DynamicsTask(run, clips, held_out), run, resume)
+
+
+def detail_channels(clip: Clip) -> Sequence[int]:
+    """Positions of `DETAILS` among the layout channels of a clip."""
+    names = clip.meta.get("layout_channels", ())
+    return [index for index, name in enumerate(names) if name in DETAILS]
+
+
+def check_encoded(clips: Sequence[Clip], tokenizer: Path) -> None:
+    """Refuse clips that another tokeniser encoded. Raises CheckpointError."""
+    digest = load_checkpoint(tokenizer).digest
+    others = [clip.folder.name for clip in clips if encoded_by(clip) != digest]
+    if others:
+        raise CheckpointError(
+            f"expected clips encoded by {tokenizer.name} ({digest[:12]}), got {len(others)} of another tokeniser: "
+            "run `roadloop train encode` again"
+        )
+
+
+def _overridden(run: RunConfig, out: str | None, minutes: float | None) -> RunConfig:
+    if out is not None:
+        run = replace(run, out=out)
+    if minutes is not None:
+        run = replace(run, minutes=minutes, steps=None)
+    check_run(run)
+    return run
+

@@ -1,0 +1,109 @@
+"""Train the autoencoder on single latent frames."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..model.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ..model.config import FRAMES
+from ..model.tokenizer import Tokenizer
+from .clips import Clip
+from .config import TokenizerRun
+from .losses import detail_weights, psnr, reconstruction_loss
+from .mosaic import write_mosaic
+from .progress import RunClock
+
+STILL_SHARE = 0.1  # of samples: one image four times, as sessions open
+HELD_OUT_SAMPLES = 48
+
+
+class TokenizerTask:
+    """Tokeniser, clips and loss.
+
+    Args:
+        run: the run.
+        clips: with frames, to train on.
+        held_out: with frames, to judge on.
+        details: layout channels where paint and agents are, weighted up.
+    """
+
+    def __init__(
+        self, run: TokenizerRun, clips: Sequence[Clip], held_out: Sequence[Clip], details: Sequence[int]
+    ) -> None:
+        self.run, self._clips, self._details = run, clips, list(details)
+        self.model = Tokenizer(run.tokenizer).to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if run.init is not None:
+            load_weights(self.model, load_checkpoint(Path(run.init)))
+        self._forward = torch.compile(self._losses) if run.compile else self._losses
+        held_out_rng = np.random.default_rng(12345)
+        self._held_out = [self._draw(held_out, held_out_rng)[0] for _ in range(HELD_OUT_SAMPLES)]
+
+    def loss(self, clock: RunClock) -> tuple[Tensor, dict[str, float]]:
+        """See `Task.loss`."""
+        rng = np.random.default_rng([self.run.seed, clock.step])
+        frames, details = zip(*(self._draw(self._clips, rng) for _ in range(self.run.batch)), strict=True)
+        device = self.run.device
+        true = torch.from_numpy(np.stack(frames)).to(device).float() / 255
+        weight = detail_weights(
+            torch.from_numpy(np.stack(details)).to(device).float() / 127, self.run.detail_weight
+        )
+        amount = torch.rand(len(true), 1, 1, 1, device=device) * self.run.latent_noise
+        amount = amount * (torch.rand_like(amount) < 0.5)
+        noise = amount * torch.randn(len(true), self.run.tokenizer.channels, *_latent_size(true), device=device)
+        loss, made = self._forward(true, weight, noise)
+        return loss, {"loss": float(loss.detach()), "psnr": float(psnr(made.detach(), true))}
+
+    def _losses(self, true: Tensor, weight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(true.device.type, torch.bfloat16):
+            z = self.model.encode_raw(true)
+            # Noise is relative to the spread of each channel, as it will be after standardisation.
+            z = z + noise * z.detach().float().std(dim=(0, 2, 3), keepdim=True).to(z.dtype)
+            made = self.model.decode_raw(z)
+        made = made.float()
+        return reconstruction_loss(made, true, weight, self.run.gradient_weight), made
+
+    @torch.no_grad()
+    def evaluate(self, weights: Mapping[str, Tensor], folder: Path, clock: RunClock) -> dict[str, float]:
+        """See `Task.evaluate`."""
+        model = self._averaged(weights)
+        true = torch.from_numpy(np.stack(self._held_out)).to(self.run.device).float() / 255
+        latents = model.encode(true)
+        made = model.decode(latents).clamp(0, 1)
+        noisy = model.decode(latents + 0.1 * torch.randn_like(latents)).clamp(0, 1)
+        shown = torch.stack([true[:12, -1], made[:12, -1]], dim=1)
+        write_mosaic(folder / f"sample_{clock.step:06d}.png", shown.movedim(2, -1))
+        return {"held_out_psnr": float(psnr(made, true)), "held_out_noisy_psnr": float(psnr(noisy, true))}
+
+    def export(self, weights: Mapping[str, Tensor], path: Path, notes: Mapping[str, Any]) -> None:
+        """See `Task.export`."""
+        model = self._averaged(weights)
+        save_checkpoint(path, self.run.tokenizer, model.state_dict(), notes, dtype=torch.float32)
+
+    @torch.no_grad()
+    def _averaged(self, weights: Mapping[str, Tensor]) -> Tokenizer:
+        """The tokeniser with averaged weights and the standardisation of the latents it makes."""
+        model = Tokenizer(self.run.tokenizer).to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.load_state_dict(dict(weights))
+        rng = np.random.default_rng(7)
+        drawn = [self._draw(self._clips, rng)[0] for _ in range(4 * HELD_OUT_SAMPLES)]
+        frames = torch.from_numpy(np.stack(drawn)).to(self.run.device).float() / 255
+        model.set_statistics(torch.cat([model.encode_raw(part) for part in frames.split(HELD_OUT_SAMPLES)]))
+        return model.eval()
+
+    def _draw(self, clips: Sequence[Clip], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Four consecutive images uint8 [4, 3, H, W] of one camera, and their details int8 [4, h, w]."""
+        arrays = clips[rng.integers(len(clips))].arrays
+        assert arrays.frames is not None, "expected clips with frames"
+        view = rng.integers(arrays.frames.shape[1])
+        start = int(rng.integers(len(arrays.frames) - FRAMES + 1))
+        images = np.full(FRAMES, start) if rng.random() < STILL_SHARE else start + np.arange(FRAMES)
+        details = arrays.layout[images, view][:, self._details].max(axis=1, initial=0)
+        return arrays.frames[images, view].transpose(0, 3, 1, 2), details
+
+
+def _latent_size(frames: Tensor) -> tuple[int, int]:
+    return frames.shape[-2] // 16, frames.shape[-1] // 16
