@@ -82,7 +82,6 @@ class Session:
         self.resume_token = resume_token
         self.phase = Phase.NEW
         self.next_chunk = 0
-        self.mode: Mode = "lockstep"
         self.attached = False
         self.held_chunks = 0  # since the driver's last reply
         self._rules = rules
@@ -91,7 +90,7 @@ class Session:
         self._rolled_back = False
         self._lease_ends_s = now_s + rules.lease_s
         self._clock = MediaClock(rules.chunk_s)
-        self._actions = HeldActions("coast", rules.chunk_s / rules.frames_per_chunk)
+        self._choose("lockstep", "coast")
         self._offer: tuple[StepItem, bytes, float] | None = None
 
     # Lease ------------------------------------------------------------------------------------------------------
@@ -143,13 +142,26 @@ class Session:
         self, staged: Staged, mode: Mode = "lockstep", hold_policy: HoldPolicy = "coast"
     ) -> None:
         """The world is open; chunk 0 is next."""
-        self.mode = mode
-        self._actions = HeldActions(hold_policy, self._rules.chunk_s / self._rules.frames_per_chunk)
+        self._choose(mode, hold_policy)
         self._move_to(staged, 0, ended=False)
 
-    def commit_restore(self, staged: Staged, next_chunk: int, ended: bool) -> None:
+    def commit_restore(
+        self,
+        staged: Staged,
+        next_chunk: int,
+        ended: bool,
+        mode: Mode = "lockstep",
+        hold_policy: HoldPolicy = "coast",
+    ) -> None:
         """The world is that of a snapshot."""
+        self._choose(mode, hold_policy)
         self._move_to(staged, next_chunk, ended)
+
+    def continue_as(self, original: "Session") -> None:
+        """A fresh session becomes a copy of one at a chunk boundary."""
+        self._choose(original.mode, original.hold_policy)
+        self.phase = original.phase
+        self._restart(original.next_chunk)
 
     def commit_step(self, staged: Staged, reply: Stepped) -> None:
         """The chunk is made: the reply is what a retry gets, and the next chunk is allowed."""
@@ -306,6 +318,10 @@ class Session:
         self._settle(staged, Phase.ENDED if ended else Phase.READY)
         self._rolled_back = False
         self._restart(next_chunk)
+
+    def _choose(self, mode: Mode, hold_policy: HoldPolicy) -> None:
+        self.mode, self.hold_policy = mode, hold_policy
+        self._actions = HeldActions(hold_policy, self._rules.chunk_s / self._rules.frames_per_chunk)
 
     def _restart(self, next_chunk: int) -> None:
         self.next_chunk, self.held_chunks = next_chunk, 0

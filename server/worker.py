@@ -240,7 +240,8 @@ def main() -> None:
     worker = Worker(config, context)
     threading.Thread(target=_beat, args=(config, context, worker.encoders), daemon=True).start()
     worker.run_forever()
-    context.destroy(linger=1000)
+    logging.shutdown()
+    os._exit(0)  # the daemon threads hold sockets; nothing is left to save
 
 
 def _beat(config: WorkerConfig, context: zmq.Context[Any], encoders: Encoders) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
+from pydantic import BaseModel
 
 # Little-endian numbers and booleans only: no objects, no strings, no complex numbers, no records.
 DTYPES = frozenset(
@@ -23,8 +24,8 @@ class CodecError(ValueError):
     """Bytes that are not a message of this protocol."""
 
 
-def pack(message: dict[str, Any]) -> bytes:
-    """One message as bytes. NumPy arrays and scalars are allowed anywhere as values."""
+def pack(message: dict[str, Any] | BaseModel) -> bytes:
+    """One message as bytes. NumPy arrays and scalars, and messages, are allowed anywhere as values."""
     packed: bytes = msgpack.packb(message, default=_encode, use_bin_type=True)
     return packed
 
@@ -55,6 +56,8 @@ def unpack(data: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
 
 
 def _encode(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return vars(value)
     if isinstance(value, np.ndarray):
         array = np.ascontiguousarray(value)
         dtype = array.dtype.newbyteorder("<").str

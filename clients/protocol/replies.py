@@ -106,6 +106,7 @@ class Started(_Message):
     cameras: list[Camera]
     mode: Mode
     hold_policy: HoldPolicy
+    encoding: Encoding
     frames: FrameMap
     ego: Array  # float64 [F, 7], columns ego_columns
     agents: Array  # float32 [N, 8], columns agent_columns, at the last frame
@@ -121,6 +122,7 @@ class Stepped(_Message):
     id: int
     session: str
     chunk: int
+    encoding: Encoding
     frames: FrameMap
     ego: Array  # float64 [F, 7]
     agents: Array  # float32 [N, 8]
@@ -177,6 +179,8 @@ class Restored(_Message):
     id: int
     session: str
     next_chunk: int
+    cameras: list[Camera]
+    encoding: Encoding
     frames: FrameMap
     ego: Array
     agents: Array
@@ -217,19 +221,18 @@ class Watching(_Message):
     type: Literal["watching"] = "watching"
     id: int
     session: str
-    encoding: Encoding
     frames_per_chunk: int
     dt_us: int
     cameras: list[Camera]
 
 
 class Frames(_Message):
-    """To viewers: the newest chunk; older ones that the viewer was too slow for are counted in `dropped`."""
+    """To viewers: the newest chunk. A gap in `chunk` is what the viewer was too slow for, or asked not to get."""
 
     type: Literal["frames"] = "frames"
     session: str
     chunk: int
-    dropped: int
+    encoding: Encoding
     frames: FrameMap
     ego: Array
     agents: Array

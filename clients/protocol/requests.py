@@ -60,7 +60,8 @@ class Hello(_Request):
     capabilities: Annotated[list[Name], Field(max_length=100)] = []
     sessions: Annotated[int, Field(ge=0, le=MAX_SESSIONS_PER_SOCKET)] = 1
     resume: Annotated[list[ResumeEntry], Field(max_length=MAX_SESSIONS_PER_SOCKET)] = []
-    encoding: Encoding = "jpeg"
+    encoding: Encoding = "jpeg"  # of sessions that this socket resets; what is shared keeps its own
+    ticket: Name | None = None  # instead of the header token, for browsers
 
 
 class SessionChoices(_Message):

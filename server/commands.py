@@ -1,0 +1,136 @@
+"""The commands that the server brings to `roadloop`: serve, token, replay. Heavy imports wait until one runs."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+SERVE_HELP = """Serve worlds to driving policies and viewers over WebSocket.
+
+Settings come from --config (YAML), then ROADLOOP_SERVER_* variables, then flags. Without tokens the server listens on
+loopback addresses only. Exit codes: 0 stopped, 1 cannot serve any more, 2 wrong settings, 3 cannot listen.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this part's commands to the `roadloop` application."""
+    app.command("serve", help=SERVE_HELP)(serve)
+    app.command("replay", help="Run a recording again and compare every chunk; exit code 1 if one differs.")(
+        replay
+    )
+    token = typer.Typer(help="Bearer tokens.", no_args_is_help=True)
+    token.callback()(lambda: None)
+    token.command(
+        "create", help="Make a token; print it once, and the entry for the server's configuration."
+    )(create_token)
+    app.add_typer(token, name="token")
+
+
+def register_benches(bench: typer.Typer) -> None:
+    """Add this part's benchmarks to `roadloop bench`."""
+    from .bench import server_bench
+
+    bench.command("server", help="What the server adds to a world that costs nothing.")(server_bench)
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="reference, worldmodel, zero, or module:callable.")
+    ] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="cpu:N, or cuda:I,J,... for one worker per device.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    sessions_per_worker: Annotated[int | None, typer.Option(help="Slots of each worker.")] = None,
+    snapshot_every: Annotated[
+        int | None, typer.Option(help="Chunks between automatic snapshots; 0 is never.")
+    ] = None,
+    record_dir: Annotated[
+        Path | None, typer.Option(help="Folder for recordings; allows clients to ask for one.")
+    ] = None,
+    json_logs: Annotated[bool | None, typer.Option(help="Log JSON lines.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, as key=value.")
+    ] = None,
+    while_stdin: Annotated[
+        bool, typer.Option("--while-stdin", help="Stop when standard input ends.")
+    ] = False,
+) -> None:
+    """Serve until stopped."""
+    from .config import ConfigError, load_config
+    from .logs import configure_logs
+    from .serve import EXIT_BAD_CONFIG
+    from .serve import serve as run
+
+    flags: dict[str, Any] = {"engine": engine, "workers": workers, "host": host, "port": port}
+    flags |= {"sessions_per_worker": sessions_per_worker, "snapshot_every": snapshot_every}
+    flags |= {"record_dir": record_dir, "json_logs": json_logs}
+    try:
+        settings = load_config(config, **flags, **_settings(setting or []))
+    except ConfigError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_BAD_CONFIG) from None
+    configure_logs(settings.json_logs)
+    if while_stdin:
+        threading.Thread(target=_stop_with_stdin, daemon=True).start()
+    raise typer.Exit(run(settings, lambda url: typer.echo(f"roadloop is listening on {url}")))
+
+
+def create_token(
+    name: Annotated[str, typer.Argument(help="Whose token it is; appears in logs and session lists.")],
+    scope: Annotated[list[str] | None, typer.Option(help="drive, view or admin; may be repeated.")] = None,
+) -> None:
+    """Print a token and its configuration entry."""
+    from pydantic import ValidationError
+
+    from .auth import new_token
+    from .config import TokenConfig
+
+    token, digest = new_token()
+    try:
+        entry = TokenConfig(name=name, sha256=digest, scopes=scope or ["drive", "view"])
+    except ValidationError as error:
+        typer.echo(f"error: {error.errors()[0]['msg']}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"token (shown only now): {token}")
+    typer.echo(yaml.safe_dump({"tokens": [entry.model_dump(exclude_none=True)]}, sort_keys=False), nl=False)
+
+
+def replay(file: Annotated[Path, typer.Argument(help="A .rlrec file.")]) -> None:
+    """Run a recording again."""
+    from .recording import RecordingError
+    from .replay import replay as run
+
+    try:
+        report = run(file)
+    except (RecordingError, OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(str(report))
+    raise typer.Exit(0 if report.same else 1)
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    from .config import ConfigError
+
+    values = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: expected key=value, got {pair!r}")
+        values[key] = yaml.safe_load(text)
+    return values
+
+
+def _stop_with_stdin() -> None:
+    """Whoever started us is gone: drain is pointless, but the workers must end."""
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)

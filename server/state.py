@@ -1,0 +1,84 @@
+"""What one running server consists of, and whether it is ready."""
+
+import asyncio
+import contextlib
+import time
+
+from .auth import Gate
+from .config import ServerConfig
+from .hub import Hub
+from .metrics import Metrics
+from .pool import PoolConfig, WorkerPool
+from .version import VERSION
+
+
+class Server:
+    """Pool, hub and gate, started and stopped together."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.pool = WorkerPool(pool_config(config))
+        self.hub = Hub(config, self.pool, Metrics())
+        self.gate = Gate(
+            config.tokens, config.origins, config.sockets_per_address, config.ticket_s, time.monotonic
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Spawn the workers; they get ready while the front end already answers."""
+        await self.pool.start()
+        self._tasks = [asyncio.create_task(self.hub.housekeeping()), asyncio.create_task(self._announce())]
+
+    async def stop(self) -> None:
+        """End sessions, then workers."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.hub.stop()
+        await self.pool.stop()
+
+    async def drain(self) -> None:
+        """Take no more sessions; wait until the last one has ended or the time is up."""
+        self.hub.announce_drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.drain_s):
+                while self.hub.sessions:  # noqa: ASYNC110 (sessions end in many places)
+                    await asyncio.sleep(0.05)
+
+    def readiness(self) -> str:
+        """`ok`, or why no session would run now."""
+        if self.hub.draining:
+            return "draining"
+        if not self.pool.ready_workers:
+            return "no worker is ready"
+        now_s = time.monotonic()
+        oldest_s = max(
+            (now_s - p.began_s for w in self.pool.ready_workers for p in w.pending.values()), default=0.0
+        )
+        if oldest_s > self.config.step_timeout_s:
+            return f"no progress for {oldest_s:.0f} s"
+        return "ok"
+
+    async def _announce(self) -> None:
+        await self.pool.wait_ready()
+        if self.pool.ready_workers:
+            info = self.pool.describe()
+            self.hub.metrics.build.labels(VERSION, info.engine, info.model).set(1)
+
+
+def pool_config(config: ServerConfig) -> PoolConfig:
+    """The part of the settings that concerns workers."""
+    return PoolConfig(
+        engines=tuple(
+            {"name": config.engine, "device": device, "options": config.engine_options}
+            for device in config.devices
+        ),
+        sessions_per_worker=config.sessions_per_worker,
+        batch_wait_ms=config.batch_wait_ms,
+        encode_threads=config.encode_threads,
+        ready_timeout_s=config.ready_timeout_s,
+        heartbeat_timeout_s=config.heartbeat_timeout_s,
+        step_timeout_s=config.step_timeout_s,
+        breaker_losses=config.breaker_losses,
+        breaker_window_s=config.breaker_window_s,
+    )
