@@ -126,7 +126,7 @@ class CutInScript(Script):
     def start(self, stage: Stage, moment: Moment) -> bool:
         """Change to the ego's lane."""
         vehicle = _vehicle(stage.traffic, self.actor)
-        if vehicle is None:
+        if vehicle is None or _gap(vehicle, moment.ego) < 0.8 * self.spec.gap_m:
             return False
         start, end, lane = vehicle.plan[0]
         target = (start, end, lane + (1 if self.spec.side == "left" else -1))

@@ -11,14 +11,17 @@ from .actions import ActionChunk
 from .clock import FRAME_DT_S, FRAMES_PER_CHUNK
 from .corridor import Boxes, gaps
 from .ego import EGO_LIMITS, bicycle_step
-from .idm import IdmParameters, interaction
-from .right_of_way import settle
+from .idm import IdmParameters, interaction, stop_accel
+from .right_of_way import settle, yields
 from .route import FRONT_M
 from .scene import Scene
 from .state import EGO_SHAPE, EgoState
 from .traffic import must_stop
 
 _CORRIDOR_POINTS, _CORRIDOR_STEP_M = 70, 1.5
+_LINE_M = 1.2  # stops this far before a line
+_CAREFUL_MPS = 5.0  # at the line of a junction where others go first
+_PEOPLE_S = 4.0  # who is crossing the road is given way to this long ahead
 _SIDE_M = 0.35
 _JERK_MPS3 = 3.6  # below nuPlan's 4.13
 _BRAKE_MPS2 = 3.4  # comfortable; nuPlan's bound is 4.05
@@ -67,12 +70,17 @@ class Expert:
         if not self.style.sees:
             return free
         gap, leader = self._ahead()
+        standing = np.abs(leader) < 0.5
         slow_m = float(np.where(leader < 1.5, gap, np.inf).min(initial=np.inf))
-        stop_m = min(self._light_m(speed), self._hold_m(slow_m))
-        terms = [float(interaction(speed, gap, leader, idm).max(initial=0.0))]
-        terms.append(float(interaction(speed, max(stop_m + idm.standstill_m - 0.8, 0.1), 0.0, idm)))
-        terms.append(self._lane_change_term(speed))
-        return float(np.clip(free - max(terms), -EGO_LIMITS.brake_mps2, idm.accel_mps2))
+        stop_m = min(
+            self._light_m(speed) - _LINE_M,
+            self._hold_m(slow_m) - _LINE_M + 0.5,
+            float(gap[standing].min(initial=np.inf)) - idm.standstill_m,
+        )
+        terms = interaction(speed, gap[~standing], leader[~standing], idm)
+        taken = max(float(terms.max(initial=0.0)), self._lane_change_term(speed))
+        accel = min(free - taken, stop_accel(speed, stop_m, idm.brake_mps2), self._caution(speed))
+        return float(np.clip(accel, -EGO_LIMITS.brake_mps2, idm.accel_mps2))
 
     def _towards_limit(self, speed: float) -> float:
         """Acceleration towards the speed limit half a second ahead (it falls gently before bends)."""
@@ -84,7 +92,7 @@ class Expert:
         """Net gaps and speeds of everybody in the way, [M] each."""
         scene = self.scene
         _, soon = scene.traffic.intents()
-        boxes = Boxes.of(np.concatenate([scene.traffic.boxes(), soon, scene.pedestrians.claims()]))
+        boxes = Boxes.of(np.concatenate([scene.traffic.boxes(), soon, scene.pedestrians.claims(_PEOPLE_S)]))
         s = scene.ego_s_m + FRONT_M + _CORRIDOR_STEP_M * np.arange(_CORRIDOR_POINTS)
         points = scene.path.pose_at(s, self.style.offset_m)[:, :2]
         width = np.array([0.5 * EGO_SHAPE.width_m + _SIDE_M])
@@ -105,9 +113,23 @@ class Expert:
         """Way to where right of way makes it wait."""
         scene = self.scene
         ego = scene.view().ego_mover
-        ego = replace(ego, asks=True, free_m=free_m)
+        starting = 0.1 < ego.speed_mps < 4.0 and scene.frame.ego.accel_mps2 > 0.3
+        ego = replace(ego, asks=True, free_m=free_m, starting=starting)
         settle(scene.graph, [*scene.traffic.movers(scene.frame.lights), ego])
         return ego.hold_m
+
+    def _caution(self, speed: float) -> float:
+        """Come slowly to where others have right of way, so that a change of mind is no emergency."""
+        scene = self.scene
+        worst = float("inf")
+        for lane, start in scene.route.lanes_ahead(scene.ego_s_m + FRONT_M):
+            info = scene.graph[lane]
+            ruled = any(scene.graph[before].light is not None for before in info.before)
+            gives_way = any(yields(info, scene.graph[c.other]) > 0 for c in info.conflicts)
+            if start > 0.0 and gives_way and not ruled:
+                limit = np.sqrt(_CAREFUL_MPS**2 + 2.0 * 1.6 * (start + info.hold_m))
+                worst = min(worst, float(limit - speed) / 0.6)
+        return worst
 
     def _lane_change_term(self, speed: float) -> float:
         """Slow down behind who is about to be beside us where the route changes lane."""

@@ -1,5 +1,6 @@
 """The Intelligent Driver Model (Treiber, Hennecke, Helbing 2000), for net gaps, as pure functions."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,3 +38,15 @@ def interaction(
     )
     wanted = idm.standstill_m + np.maximum(0.0, speed_mps * idm.headway_s + approach)
     return np.asarray(idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2)
+
+
+def stop_accel(speed_mps: float, way_m: float, brake_mps2: float) -> float:
+    """The highest acceleration that still lets a vehicle stop within `way_m`, braking evenly; inf if far away.
+
+    Follows the speed sqrt(2 b way), which falls at b: unlike IDM before a standing leader it does not begin far too early.
+    """
+    allowed = math.sqrt(2.0 * brake_mps2 * max(way_m, 0.0))
+    if speed_mps < 0.6 * allowed:
+        return math.inf
+    share = min(speed_mps / max(allowed, 0.1), 1.0)
+    return (allowed - speed_mps) / 0.5 - brake_mps2 * share * share

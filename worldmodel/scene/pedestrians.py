@@ -17,7 +17,7 @@ FIRST_ID = 20_000
 SIZE_M = (0.5, 0.6, 1.75)  # along, across, height
 LOOK_AHEAD_S = 2.2  # drivers keep clear of where somebody will be within this time
 _FROM_KERB_M = 2.1
-_BESIDE_KERB_M = 0.7  # where people wait
+_BESIDE_KERB_M = 1.1  # where people wait
 _SHORTEST_M = 12.0
 _LOOK_AGAIN_S = 0.5
 
@@ -113,12 +113,12 @@ class Pedestrians:
         """Everybody as agents, by id."""
         return [self._agent(person) for person in self.people]
 
-    def claims(self) -> np.ndarray:
-        """Ground that people use now or soon, as boxes [M, 6]: x, y, yaw, length, width, speed 0."""
+    def claims(self, look_ahead_s: float = LOOK_AHEAD_S) -> np.ndarray:
+        """Ground that people use now or soon (walkers on the sidewalk: within 2 s at most), as boxes [M, 6]: x, y, yaw, length, width, speed 0."""
         rows = []
         for person in self.people:
             x, y, yaw, speed = self._pose(person)
-            ahead = speed * LOOK_AHEAD_S
+            ahead = speed * (LOOK_AHEAD_S if person.role == "walker" else look_ahead_s)
             if person.role != "walker":
                 walk = self._walk(person)
                 ahead = min(ahead, walk.length_m - person.s_m if person.direction > 0 else person.s_m)

@@ -33,6 +33,7 @@ class Mover:
     free_m: float = float("inf")  # way until something that stands
     wins_ties: bool = False
     asks: bool = True  # False: it only counts as cleared for what it has entered or cannot stop for
+    starting: bool = False  # sets off from the line just now, so does not change its mind for a close gap
     remembers: bool = True  # its clearances stay; who asks anew each time keeps those it cannot stop for
     hold_m: float = field(default=float("inf"), init=False)  # where it has to wait
 
@@ -134,8 +135,8 @@ def _clash(
     if not committed and not _goes_first(other, enter, yields(info, other_info), mover):
         return False
     margin = MARGIN_S if committed else PRIORITY_MARGIN_S
-    if mover.waited_s > _IMPATIENT_S:
-        margin = 0.5
+    if mover.starting or mover.waited_s > _IMPATIENT_S:
+        margin = 0.4
     limit, other_limit = info.mean_mps, float(other_info.lane.speed_limit or 13.9)
     mine = (
         travel_time_s(start + conflict.enter_m, mover.speed_mps, limit),

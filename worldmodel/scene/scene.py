@@ -28,6 +28,7 @@ from .state import Atmosphere, EgoState, SceneFrame
 from .traffic import RoadView, Traffic
 from .world import StaticWorld
 
+_DRIVEN_OFF_MPS = 3.0  # from here on, it does not wait any more
 _ON_ROUTE_M = 4.0  # further from its path, the ego is not expected to follow it
 
 
@@ -151,7 +152,10 @@ class Scene:
             self._advance()
             pose = self.path.project(ego.x_m, ego.y_m, ego.yaw_rad, self._s_m)
             self._s_m, self._offset_m = pose.s_m, pose.offset_m
-            self._waited_s = self._waited_s + FRAME_DT_S if abs(ego.speed_mps) < 0.5 else 0.0
+            if abs(ego.speed_mps) < 0.5:
+                self._waited_s += FRAME_DT_S
+            elif abs(ego.speed_mps) > _DRIVEN_OFF_MPS:
+                self._waited_s = 0.0
             self.frame = self._frame(self.frame.index + 1, ego)
             frames.append(self.frame)
             checks.append(self._checker.check(self.frame))

@@ -10,7 +10,7 @@ from highway_env.road.road import Road
 
 from .clock import FRAME_DT_S
 from .corridor import Boxes, gaps
-from .idm import IdmParameters, free_term, interaction
+from .idm import IdmParameters, free_term, interaction, stop_accel
 from .lane_graph import LaneGraph
 from .path import LaneIndex
 from .right_of_way import Mover, settle
@@ -228,8 +228,8 @@ class Traffic:
             taken[vehicle.id] = max(taken[vehicle.id], term)
         for vehicle in moving:
             hold = min(holds[vehicle.id], self._stop_m(vehicle, view.lights))
-            stop = float(interaction(vehicle.speed, max(hold + 1.5, 0.1), 0.0, _IDM))
-            accel = free_term(vehicle.speed, vehicle.target_speed, vehicle.idm) - max(taken[vehicle.id], stop)
+            accel = free_term(vehicle.speed, vehicle.target_speed, vehicle.idm) - taken[vehicle.id]
+            accel = min(accel, stop_accel(vehicle.speed, hold, 2.0))
             vehicle.drive(accel, dt_s)
 
     def _corridor(self, vehicle: TrafficVehicle, lane: LaneIndex) -> tuple[np.ndarray, np.ndarray]:
