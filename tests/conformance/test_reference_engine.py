@@ -6,7 +6,7 @@ from worldmodel.testing import EngineConformance
 
 
 class TestReferenceEngine(EngineConformance):
-    scenarios = ("urban_straight", "highway_cruise")
+    scenarios = ("urban_cruise", "highway_cruise")
 
     def make_engine(self) -> WorldEngine:
         return ReferenceEngine()

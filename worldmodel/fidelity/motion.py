@@ -13,7 +13,8 @@ from .views import RigViews
 
 SPEED_GRID_M = torch.linspace(-0.5, 3.5, 33)  # per frame: -6 .. 42 m/s at 12 FPS
 YAW_GRID_RAD = torch.linspace(-0.12, 0.12, 25)  # per frame: +-1.4 rad/s
-REFINE_STEPS = 8
+REFINE_STEPS = 4  # at each level
+PYRAMID = (4, 2, 1)  # the resolution of the depth, divided by these, coarse to fine
 HUBER = 8.0  # grey levels
 
 
@@ -55,39 +56,42 @@ def recover_ego_motion(frames: torch.Tensor, depth_m: torch.Tensor, rig: Rig) ->
         forward travel [m] and yaw change [rad] for every pair of neighbours.
     """
     views, count = frames.shape[:2]
-    size = depth_m.shape[-2:]
+    height, width = depth_m.shape[-2:]
     flat = frames.permute(0, 1, 4, 2, 3).reshape(views * count, 3, *frames.shape[2:4]).float()
-    small = F.interpolate(flat, size=size, mode="area").reshape(views, count, 3, *size)
-    geometry = RigViews(rig.scaled(*size))
-    pairs = [_align(small[:, k], small[:, k + 1], depth_m[k + 1], geometry) for k in range(count - 1)]
-    motion = torch.stack(pairs)
+    levels = []
+    for shrink in PYRAMID:
+        size = (height // shrink, width // shrink)
+        small = F.interpolate(flat, size=size, mode="area").reshape(views, count, 3, *size)
+        depth = F.interpolate(depth_m, size=size, mode="nearest")
+        levels.append((small, depth, RigViews(rig.scaled(*size))))
+    motion = torch.stack([_align(levels, k) for k in range(count - 1)])
     return EgoMotion(motion[:, 0], motion[:, 1])
 
 
-def _align(
-    before: torch.Tensor, after: torch.Tensor, depth_m: torch.Tensor, views: "RigViews"
-) -> torch.Tensor:
-    """Forward travel and yaw [2] from `before` to `after`, both [V, 3, h, w]."""
-    points = views.points(depth_m)
-    grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD)
-    coarse = torch.stack([_cost(_residual(motion, before, after, points, views)) for motion in grid])
-    motion = grid[coarse.argmin()].clone()
-    step = torch.tensor([0.02, 0.002])
-    for _ in range(REFINE_STEPS):
-        motion = motion + _gauss_newton(motion, step, before, after, points, views)
+def _align(levels: list[tuple[torch.Tensor, torch.Tensor, RigViews]], k: int) -> torch.Tensor:
+    """Forward travel and yaw [2] from frame k to the next: searched at the coarsest level, refined at every one."""
+    motion: torch.Tensor | None = None
+    for frames, depth_m, views in levels:
+        seen = (frames[:, k], frames[:, k + 1], views.points(depth_m[k + 1]), views)
+        if motion is None:
+            grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD)
+            motion = grid[torch.stack([_cost(*_residual(m, *seen)) for m in grid]).argmin()]
+        for _ in range(REFINE_STEPS):
+            motion = motion + _gauss_newton(motion, *seen)
+    assert motion is not None, "the pyramid has at least one level"
     return motion
 
 
 def _gauss_newton(
     motion: torch.Tensor,
-    step: torch.Tensor,
     before: torch.Tensor,
     after: torch.Tensor,
     points: torch.Tensor,
-    views: "RigViews",
+    views: RigViews,
 ) -> torch.Tensor:
     """One robust Gauss-Newton update, with the Jacobian by central differences."""
     residual, seen = _residual(motion, before, after, points, views)
+    step = torch.tensor([0.02, 0.002])
     columns = []
     for axis in torch.eye(2):
         ahead, seen_ahead = _residual(motion + axis * step, before, after, points, views)
@@ -102,7 +106,7 @@ def _gauss_newton(
 
 
 def _residual(
-    motion: torch.Tensor, before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: "RigViews"
+    motion: torch.Tensor, before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: RigViews
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Looked-up minus seen, [V, 3, h, w], and where the look-up is inside the earlier image."""
     forward, yaw = motion
@@ -117,9 +121,8 @@ def _residual(
     return looked_up - after, inside[:, None].expand_as(after).float()
 
 
-def _cost(residual_and_seen: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _cost(residual: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     """Mean Huber cost where the look-up is valid."""
-    residual, seen = residual_and_seen
     size = residual.abs()
     huber = torch.where(size < HUBER, 0.5 * size.square() / HUBER, size - 0.5 * HUBER)
     return (huber * seen).sum() / seen.sum().clamp_min(1.0)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ..engine import EngineError
-from ..scene_engine import SceneEngine, Session, Staged
 from ..rig import Rig
+from ..scene_engine import SceneEngine, Session, Staged
 from .renderer import ReferenceRenderer
 
 RENDERER_VERSION = "1"  # raised when the same scene gives other pixels
