@@ -31,26 +31,26 @@ _PLAIN = (Kind.PAINT,) * 5
 _BODY = (Kind.SIDE, Kind.SIDE, Kind.FRONT, Kind.REAR, Kind.PAINT)
 _CABIN = (Kind.GLASS_SIDE, Kind.GLASS_SIDE, Kind.GLASS, Kind.GLASS, Kind.PAINT)
 
+_TRUCK_BED = (Kind.SIDE, Kind.SIDE, Kind.PAINT, Kind.REAR, Kind.PAINT)
+_TRUCK_CAB = (Kind.SIDE, Kind.SIDE, Kind.FRONT, Kind.PAINT, Kind.PAINT)
+_BUS = (Kind.BUS_SIDE, Kind.BUS_SIDE, Kind.FRONT, Kind.REAR, Kind.PAINT)
+
 _PARTS: dict[str, tuple[Part, ...]] = {
     "car": (
-        Part(prism((-0.5, 0.5), (-0.485, 0.47), (0.0, 0.58), (0.5, 0.485)), _BODY, (0.33, 0.19, 0.80)),
-        Part(prism((-0.46, 0.22), (-0.32, 0.04), (0.58, 1.0), (0.485, 0.39)), _CABIN, (0.06, 0.92, 2.0)),
+        Part(prism((-0.5, 0.5), (-0.485, 0.47), (0.0, 0.58), (0.5, 0.485), (0.22, 0.47)), _BODY, (0.33, 0.19, 0.80)),
+        Part(prism((-0.485, 0.22), (-0.33, 0.04), (0.58, 1.0), (0.485, 0.39)), _CABIN, (0.06, 0.92, 2.0)),
     ),
     "van": (
-        Part(prism((-0.5, 0.5), (-0.5, 0.48), (0.0, 0.46), (0.5, 0.49)), _BODY, (0.36, 0.17, 0.80)),
-        Part(
-            prism((-0.5, 0.38), (-0.49, 0.22), (0.46, 1.0), (0.49, 0.46)),
-            (Kind.GLASS_SIDE, Kind.GLASS_SIDE, Kind.GLASS, Kind.GLASS, Kind.PAINT),
-            (0.10, 0.38, 1.0),
-        ),
+        Part(prism((-0.5, 0.5), (-0.5, 0.48), (0.0, 0.46), (0.5, 0.49), (0.38, 0.48)), _BODY, (0.36, 0.17, 0.80)),
+        Part(prism((-0.5, 0.38), (-0.49, 0.22), (0.46, 1.0), (0.49, 0.46)), _CABIN, (0.10, 0.38, 1.0)),
     ),
     "truck": (
-        Part(prism((-0.5, 0.28), (-0.5, 0.28), (0.0, 0.30), (0.46, 0.46)), (Kind.SIDE, Kind.SIDE, Kind.PAINT, Kind.REAR, Kind.PAINT), (0.5, 0.06, 0.82), tint=0.45),
+        Part(prism((-0.5, 0.28), (-0.5, 0.28), (0.0, 0.30), (0.46, 0.46), (0.27, 0.28)), _TRUCK_BED, (0.5, 0.06, 0.82), tint=0.45),
         Part(prism((-0.5, 0.27), (-0.5, 0.27), (0.30, 1.0), (0.5, 0.5)), _PLAIN, ()),
-        Part(prism((0.29, 0.5), (0.30, 0.49), (0.0, 0.84), (0.48, 0.46)), (Kind.SIDE, Kind.SIDE, Kind.FRONT, Kind.PAINT, Kind.PAINT), (0.5, 0.42, 9.0), (0.46, 0.0)),
+        Part(prism((0.29, 0.5), (0.30, 0.49), (0.0, 0.84), (0.48, 0.46)), _TRUCK_CAB, (0.5, 0.42, 9.0), (0.46, 0.0)),
     ),
     "bus": (
-        Part(prism((-0.5, 0.5), (-0.5, 0.495), (0.0, 1.0), (0.5, 0.49)), (Kind.BUS_SIDE, Kind.BUS_SIDE, Kind.FRONT, Kind.REAR, Kind.PAINT), (0.48, 0.20, 0.74), (0.55, 0.40)),
+        Part(prism((-0.5, 0.5), (-0.5, 0.495), (0.0, 1.0), (0.5, 0.49)), _BUS, (0.48, 0.20, 0.74), (0.55, 0.40)),
     ),
 }  # fmt: skip
 

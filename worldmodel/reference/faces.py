@@ -114,6 +114,7 @@ def prism(
     top: tuple[float, float],
     z: tuple[float, float],
     half_width: tuple[float, float],
+    deck: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """The five visible faces of a tapered box: float64 [5, 4, 3] = left, right, front, rear, top.
 
@@ -122,15 +123,18 @@ def prism(
         top: rear and front x of the upper edge.
         z: lower and upper height.
         half_width: half of the width at the lower and at the upper edge.
+        deck: rear and front x of the top face, where something else stands on the rest of it; a hidden face would
+            shine through the seam.
     """
     (rb, fb), (rt, ft), (z0, z1), (w0, w1) = bottom, top, z, half_width
+    rd, fd = deck or top
     return np.array(
         [
             [[fb, w0, z0], [rb, w0, z0], [rt, w1, z1], [ft, w1, z1]],
             [[rb, -w0, z0], [fb, -w0, z0], [ft, -w1, z1], [rt, -w1, z1]],
             [[fb, -w0, z0], [fb, w0, z0], [ft, w1, z1], [ft, -w1, z1]],
             [[rb, w0, z0], [rb, -w0, z0], [rt, -w1, z1], [rt, w1, z1]],
-            [[rt, -w1, z1], [ft, -w1, z1], [ft, w1, z1], [rt, w1, z1]],
+            [[rd, -w1, z1], [fd, -w1, z1], [fd, w1, z1], [rd, w1, z1]],
         ]
     )
 

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from worldmodel.scene.world import StaticWorld, Structure
 
+from .light import LAMPS_ON
 from .looks import Look
 from .structure_faces import STREET_LAMP_MIN_M
 
 TEXEL_M = 0.25
-MAX_TEXELS = 16_000_000
+MAX_TEXELS = 8_000_000
 MARGIN_M = 20.0
 LAMP_RADIUS_M = 9.0
 MAX_SHADOW_M = 45.0
@@ -25,21 +26,43 @@ _SHIFT = 4
 
 @dataclass(frozen=True, eq=False)
 class LightMap:
-    """uint8 [2, H * W]: share of the sun (255 all of it), and light of lamps."""
+    """Share of the sun (255 all of it) and light of lamps, each int32 [H * W] with four neighbours in one texel.
 
-    planes: Tensor
+    A texel holds the uint8 values at (row, column), one column on, one row on, and both: one look-up interpolates.
+    """
+
+    sun: Tensor
+    lamps: Tensor | None  # None where no lamp is lit
     rows: int
     columns: int
     origin_m: tuple[float, float]
     texel_m: float
 
-    def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """Sun and lamp light 0..1 at world positions (any shape). Beyond the map: its border."""
-        column = ((x - self.origin_m[0]) / self.texel_m).long().clamp_(0, self.columns - 1)
-        row = ((y - self.origin_m[1]) / self.texel_m).long().clamp_(0, self.rows - 1)
-        index = row.mul_(self.columns).add_(column)
-        sun, lamps = (torch.take(plane, index).float().mul_(1 / 255) for plane in self.planes)
+        column = ((x - self.origin_m[0]) * (1 / self.texel_m)).sub_(0.5).clamp_(0, self.columns - 1)
+        row = ((y - self.origin_m[1]) * (1 / self.texel_m)).sub_(0.5).clamp_(0, self.rows - 1)
+        left, bottom = column.floor(), row.floor()
+        right, upper = column.sub_(left), row.sub_(bottom)
+        index = bottom.long().mul_(self.columns).add_(left.long())
+        planes = (None if plane is None else torch.take(plane, index) for plane in (self.sun, self.lamps))
+        sun, lamps = (None if four is None else _interpolated(four, right, upper) for four in planes)
+        assert sun is not None
         return sun, lamps
+
+
+def _interpolated(four: Tensor, right: Tensor, upper: Tensor) -> Tensor:
+    """Bilinear mean 0..1 of the four bytes of each texel."""
+    a, b, c, d = ((four >> shift & 0xFF).to(torch.float32) for shift in (0, 8, 16, 24))
+    low, high = torch.lerp(a, b, right), torch.lerp(c, d, right)
+    return torch.lerp(low, high, upper).mul_(1 / 255)
+
+
+def _with_neighbours(plane: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] to int32 [H * W]."""
+    padded = np.pad(plane, ((0, 1), (0, 1)), mode="edge")
+    four = (padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:])
+    return np.stack(four, axis=-1).reshape(-1, 4).view(np.int32)[:, 0]
 
 
 def build_light_map(world: StaticWorld, look: Look, device: torch.device | str) -> LightMap:
@@ -50,9 +73,11 @@ def build_light_map(world: StaticWorld, look: Look, device: torch.device | str) 
     texel = max(TEXEL_M, float(np.sqrt(size.prod() / MAX_TEXELS)))
     columns, rows = (int(n) for n in np.ceil(size / texel))
     sun = _sun_light(world, look, origin, texel, (rows, columns))
-    lamps = _lamp_light(world, look, origin, texel, (rows, columns))
-    planes = torch.as_tensor(np.stack([sun.reshape(-1), lamps.reshape(-1)]), device=device)
-    return LightMap(planes, rows, columns, (float(origin[0]), float(origin[1])), texel)
+    lamps = _lamp_light(world, origin, texel, (rows, columns)) if look.lamps > LAMPS_ON else None
+    planes = (
+        None if p is None else torch.as_tensor(_with_neighbours(p), device=device) for p in (sun, lamps)
+    )
+    return LightMap(*planes, rows, columns, (float(origin[0]), float(origin[1])), texel)
 
 
 def _sun_light(
@@ -90,12 +115,8 @@ def _footprint(structure: Structure, grown_m: float) -> np.ndarray:
     return local @ np.array([[cos, sin], [-sin, cos]]) + [structure.x_m, structure.y_m]
 
 
-def _lamp_light(
-    world: StaticWorld, look: Look, origin: np.ndarray, texel: float, shape: tuple[int, int]
-) -> np.ndarray:
+def _lamp_light(world: StaticWorld, origin: np.ndarray, texel: float, shape: tuple[int, int]) -> np.ndarray:
     light = np.zeros(shape, np.uint8)
-    if look.lamps < 0.6:
-        return light
     for pole in world.structures:
         if pole.kind == "pole" and pole.height_m >= STREET_LAMP_MIN_M:
             at = np.array([pole.x_m + 1.4 * np.cos(pole.yaw_rad), pole.y_m + 1.4 * np.sin(pole.yaw_rad)])
@@ -115,14 +136,11 @@ def _add_pool(light: np.ndarray, center: np.ndarray, radius: float) -> None:
 
 
 def _fill(image: np.ndarray, polygon: np.ndarray, origin: np.ndarray, texel: float, value: int) -> None:
-    at = np.round(((polygon - origin) / texel - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    if value:
-        mask = np.full_like(image, 255)
-        low = np.maximum(at.min(0) // (1 << _SHIFT) - 1, 0)
-        high = at.max(0) // (1 << _SHIFT) + 2
-        part = image[low[1] : high[1], low[0] : high[0]]
-        mask = np.full_like(part, 255)
-        cv2.fillPoly(mask, [at - (low * (1 << _SHIFT)).astype(np.int32)], value, shift=_SHIFT)
-        np.minimum(part, mask, out=part)
-    else:
-        cv2.fillPoly(image, [at], value, shift=_SHIFT)
+    """Darken a polygon to a value."""
+    at = (polygon - origin) / texel - 0.5
+    low = np.maximum(np.floor(at.min(0)).astype(int) - 1, 0)
+    high = np.ceil(at.max(0)).astype(int) + 2
+    part = image[low[1] : high[1], low[0] : high[0]]
+    mask = np.full_like(part, 255)
+    cv2.fillPoly(mask, [np.round((at - low) * (1 << _SHIFT)).astype(np.int32)], value, shift=_SHIFT)
+    np.minimum(part, mask, out=part)

@@ -54,14 +54,14 @@ def shade_ground(
     sampled = ground.sample(texture, pose)
     color, paved = sampled[:3], sampled[3].mul_(1 / 255)
     sun, lamps = light_map.sample(*ground.world(pose))
-    contact = sun.clamp(max=0.5).mul_(0.6).add_(0.7)  # 1 in the open, less beside structures and in shadow
+    contact = sun.clamp(max=0.5).mul_(0.3).add_(0.85)  # 1 in the open, less beside structures and in shadow
     dark = (1 - shadow).mul_(1 - 0.32 * look.wet * paved)
     mirror = paved * (constants.mirror * look.wet)
     haze = haze_share(ground.distance, look.haze_per_m)
     for k in range(3):
         lit = contact * look.ambient[k]
         lit.add_(sun, alpha=look.sun[k] * look.sun_direction[2])
-        if look.lamps > LAMPS_ON:
+        if lamps is not None:
             lit.add_(lamps, alpha=0.85 * look.lamps * STREET_LAMP_RGB[k])
             lit.add_(constants.headlight * (0.95 * look.lamps * HEADLIGHT_RGB[k]))
         color[k].mul_(lit.mul_(dark))

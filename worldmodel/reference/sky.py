@@ -6,6 +6,7 @@ It hangs at infinity in world axes: a camera that turns sees another part of it,
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,18 +64,25 @@ def _gradient(look: Look, elevation: np.ndarray) -> np.ndarray:
     return np.broadcast_to(row, (ROWS, COLUMNS, 3)).copy()
 
 
+CLOUD_TEXELS = 1024
+CLOUD_SPAN = 9.0  # the tile's width, in heights of the cloud layer
+
+
 @lru_cache(maxsize=8)
 def _cloud_noise(seed: int) -> np.ndarray:
-    return tile(1000 + seed, (ROWS, COLUMNS), 5, 160, 1.25)
+    return tile(1000 + seed, (CLOUD_TEXELS, CLOUD_TEXELS), 3, 160, 1.45)
 
 
 def _clouds(look: Look, elevation: np.ndarray, seed: int) -> np.ndarray:
-    """Opacity [ROWS, COLUMNS]: flattened towards the horizon, as layers seen from below are."""
-    height = np.clip(np.sin(np.maximum(elevation[:, 0], 0.02)), 0.03, 1)
-    row = np.clip((1 - 0.12 / (height + 0.12)) * (ROWS - 1), 0, ROWS - 1).astype(int)
-    noise = _cloud_noise(seed % 8)[row]
-    opacity = np.clip((noise - (0.9 - 1.8 * look.clouds)) * 0.8, 0, 1)
-    return opacity * np.clip(elevation / 0.12, 0, 1) * (0.85 if look.clouds < 0.6 else 0.6)
+    """Opacity [ROWS, COLUMNS]: a flat layer overhead, seen in perspective."""
+    azimuth = np.arange(COLUMNS) * (2 * np.pi / COLUMNS)
+    # Towards the horizon a layer would shrink without end; it is bent down there, as the real one is.
+    away = np.cos(elevation) / (np.sin(np.maximum(elevation, 0)) + 0.16)
+    scale = CLOUD_TEXELS / CLOUD_SPAN
+    x, y = ((away * wave * scale).astype(int) % CLOUD_TEXELS for wave in (np.cos(azimuth), np.sin(azimuth)))
+    opacity = np.clip((_cloud_noise(seed % 8)[y, x] - (0.9 - 1.8 * look.clouds)) * 0.7, 0, 1)
+    smooth = cv2.GaussianBlur(opacity.astype(np.float32), (0, 0), 1.2)
+    return smooth * np.clip(elevation / 0.10, 0, 1) * (0.85 if look.clouds < 0.6 else 0.6)
 
 
 def _sun(sky: np.ndarray, look: Look, elevation: np.ndarray) -> np.ndarray:

@@ -31,13 +31,12 @@ class PagedTexture:
     columns: int
     origin_m: tuple[float, float]
 
-    def sample(self, x: Tensor, y: Tensor, level: Tensor) -> Tensor:
-        """Packed texels, int32, at world positions given in texels of `level` from the origin (any shape)."""
-        column, row = x.floor().to(torch.int32), y.floor().to(torch.int32)
+    def fetch(self, column: Tensor, row: Tensor, level: Tensor) -> Tensor:
+        """Packed texels, int32, by int32 texel coordinates of their level, counted from the origin (any shape)."""
         page_column = (column >> _PAGE_BITS).add_(BORDER_PAGES).clamp_(0, self.columns - 1)
         page = (row >> _PAGE_BITS).add_(BORDER_PAGES).clamp_(0, self.rows - 1)
         page.add_(level * self.rows).mul_(self.columns).add_(page_column)
-        inside = row.bitwise_and_(PAGE - 1).mul_(PAGE).add_(column.bitwise_and_(PAGE - 1))
+        inside = (row & (PAGE - 1)).mul_(PAGE).add_(column & (PAGE - 1))
         return torch.take(self.texels, torch.take(self.table, page.long()).add_(inside).long())
 
 
