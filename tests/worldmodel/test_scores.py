@@ -90,10 +90,12 @@ def test_progress_is_measured_against_the_free_drive_from_the_same_start() -> No
 
 
 def test_a_reference_driver_replaces_the_free_drive() -> None:
-    record = episode(speed_mps=5.0)
-    record.expected_progress_m = 62.5
+    record = episode(speed_mps=5.0, seconds=10)
+    record.expect(episode(speed_mps=6.25, seconds=12))
     assert score_episode(record).ego_progress == pytest.approx(0.8)
-    record.expected_progress_m = 4.0
+    record.expect(episode(speed_mps=6.25, seconds=4))  # it was done sooner, and would have gone on
+    assert score_episode(record).ego_progress == pytest.approx(0.8)
+    record.expect(episode(speed_mps=0.4))  # 4 m: nothing to be gained there
     assert score_episode(record).ego_progress == 1.0
 
 
@@ -113,7 +115,7 @@ def test_the_free_drive_starts_from_rest_at_the_bound_and_brakes_for_bends() -> 
 def test_past_the_end_of_the_route_the_free_drive_goes_on() -> None:
     record = episode(speed_mps=5.0, seconds=10)
     times, distances = free_drive(straight_path(20.0), 0.0, 5.0)
-    record.reachable_time_s, record.reachable_m = times.tolist(), distances.tolist()
+    record.expected_time_s, record.expected_m = times.tolist(), distances.tolist()
     assert score_episode(record).ego_progress < 0.6
 
 

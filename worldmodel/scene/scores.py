@@ -37,8 +37,10 @@ class Contact:
 class EpisodeRecord:
     """What the scores need of an episode, frame by frame. Plain data; begin with `EpisodeRecord.start`."""
 
-    reachable_time_s: list[float]  # the free drive of `free_drive`: at these times ...
-    reachable_m: list[float]  # ... it has come this far
+    expected_time_s: list[
+        float
+    ]  # what progress is measured against, `free_drive` unless `expect` was called:
+    expected_m: list[float]  # ... so far it has come at these times
     frame_dt_s: float = FRAME_DT_S
     speed_mps: list[float] = field(default_factory=list)
     yaw_rad: list[float] = field(default_factory=list)
@@ -51,7 +53,6 @@ class EpisodeRecord:
     red_lights: int = 0
     route_completion: float = 0.0
     outcome: Outcome = "running"
-    expected_progress_m: float | None = None  # of a reference driver, where one was run; else the free drive
 
     @classmethod
     def start(cls, path: ReferencePath, frame: SceneFrame, checks: FrameChecks) -> "EpisodeRecord":
@@ -72,6 +73,12 @@ class EpisodeRecord:
         self.red_lights += checks.red_light
         self.route_completion = checks.route_completion
         self._add_contact(frame, checks)
+
+    def expect(self, reference: "EpisodeRecord") -> None:
+        """Measure progress against another drive of the same scenario and seed, such as the expert's."""
+        progress = np.maximum.accumulate(reference.progress_m) - reference.progress_m[0]
+        self.expected_time_s = [k * reference.frame_dt_s for k in range(len(progress))]
+        self.expected_m = progress.tolist()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; infinite times to collision stay infinite floats."""
@@ -181,14 +188,12 @@ def no_collision_score(record: EpisodeRecord) -> float:
 def progress_score(record: EpisodeRecord) -> float:
     """EP: progress along the route over the progress expected in the same time, cut to 0..1.
 
-    NAVSIM divides by the progress of its PDM-Closed planner. Expected here is `expected_progress_m` where a
-    reference driver was run on the same scenario and seed; otherwise that of `free_drive`, an upper bound that
-    waits for nobody. Below 5 m of expected progress the score is 1.
+    NAVSIM divides by the progress of its PDM-Closed planner. Expected here is the progress of the drive given to
+    `EpisodeRecord.expect`; otherwise that of `free_drive`, an upper bound that waits for nobody. Below 5 m of
+    expected progress the score is 1.
     """
     reached = max(record.progress_m) - record.progress_m[0]
-    expected = record.expected_progress_m
-    if expected is None:
-        expected = _interpolate_drive(record, _duration_s(record))
+    expected = _expected_m(record, _duration_s(record))
     return 1.0 if expected < _SHORT_M else float(np.clip(reached / expected, 0.0, 1.0))
 
 
@@ -226,9 +231,9 @@ def free_drive(path: ReferencePath, start_s_m: float, speed_mps: float) -> tuple
     return np.append(0.0, np.cumsum(2 * step / (speed[:-1] + speed[1:]))), s - start_s_m
 
 
-def _interpolate_drive(record: EpisodeRecord, time_s: float) -> float:
-    """Distance of the free drive after some time; past the end of the route it goes on at its last speed."""
-    times, distances = record.reachable_time_s, record.reachable_m
+def _expected_m(record: EpisodeRecord, time_s: float) -> float:
+    """Progress expected after some time; past the end of that drive it goes on at its last speed."""
+    times, distances = record.expected_time_s, record.expected_m
     if time_s <= times[-1]:
         return float(np.interp(time_s, times, distances))
     last_speed = (distances[-1] - distances[-2]) / (times[-1] - times[-2])
