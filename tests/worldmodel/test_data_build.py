@@ -14,11 +14,12 @@ import torch
 
 from worldmodel.data.build import build
 from worldmodel.data.dataset import EpisodeDataset
+from worldmodel.data.drive import drive
 from worldmodel.data.drivers import make_driver
 from worldmodel.data.folder import Entry, EpisodeFolder
 from worldmodel.data.live import LiveClips, live_loader
 from worldmodel.data.plan import BuildSettings, plan_episode
-from worldmodel.data.record import drive, jittered_rig
+from worldmodel.data.record import jittered_rig
 from worldmodel.data.shard import Shard, ShardError
 from worldmodel.data.tables import table_to_checks, tables_to_frames
 from worldmodel.rig import load_rig
@@ -27,7 +28,7 @@ from worldmodel.scene.scene import Scene
 from worldmodel.scene.state import pose_delta
 
 SETTINGS = BuildSettings(  # with this seed all three episodes use the same map, which is made once
-    scenarios=("urban_cruise",),
+    scenarios=("u_turn",),
     episodes=3,
     seconds=1.0,
     rig="front1",
@@ -66,12 +67,12 @@ def test_a_folder_holds_the_episodes_the_index_and_the_settings(built: EpisodeFo
 
 def test_an_episode_is_what_the_scene_did(built: EpisodeFolder) -> None:
     plan = plan_episode(SETTINGS, 1)
-    driven = drive(plan, SETTINGS.seconds)
+    driven = drive(plan.scenario, plan.seed, plan.driver, SETTINGS.seconds)
     episode = Shard(built.shard_path(1), verify=True).load()
     assert tables_to_frames(episode.tables) == driven.frames
     assert table_to_checks(episode.tables["checks"]) == driven.checks
     assert (episode.info.scenario, episode.info.seed, episode.info.driver) == (
-        "urban_cruise",
+        "u_turn",
         plan.seed,
         plan.driver,
     )
@@ -198,4 +199,4 @@ def test_jittered_cameras_are_near_the_rig_and_decided_by_the_seed() -> None:
 
 def test_an_unknown_driver_is_refused_with_the_valid_names() -> None:
     with pytest.raises(ValueError, match=r"expected a driver of expert, .*got 'chauffeur'"):
-        make_driver("chauffeur", Scene(load_scenario("urban_cruise"), 0), 0)
+        make_driver("chauffeur", Scene(load_scenario("u_turn"), 0), 0)

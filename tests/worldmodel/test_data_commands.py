@@ -16,7 +16,9 @@ from worldmodel.preset_files import PresetError
 from worldmodel.scene.scenario import load_scenario, scenario_names
 from worldmodel.video import read_mp4
 
-BUILD = "--scenarios urban_cruise --episodes 1 --seconds 1 --rig front1 --size 32x64 --perturbed 0 --workers 0 --seed 4"
+BUILD = (
+    "--scenarios u_turn --episodes 1 --seconds 1 --rig front1 --size 32x64 --perturbed 0 --workers 0 --seed 4"
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_a_folder_is_built_and_shown(app: typer.Typer, tmp_path: Path) -> None:
     assert "1 episodes, 13 frames" in built.output
     shown = run(app, "data show", folder)
     assert shown.exit_code == 0, shown.output
-    assert "urban_cruise" in shown.output
+    assert "u_turn" in shown.output
     assert (folder / "show.png").stat().st_size > 1000
     assert len(list(read_mp4(folder / "show.mp4"))) == 13
     again = run(app, f"data build {BUILD} --out", folder)  # the pictures shown do not disturb it

@@ -1,7 +1,6 @@
 """Episodes from the scene: a driver drives it, the reference renderer and the layout draw what the cameras see."""
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,30 +8,14 @@ import torch
 from ..layout import CHANNELS, LayoutRenderer
 from ..reference.renderer import ReferenceRenderer
 from ..rig import Rig, load_rig
-from ..scene.checks import FrameChecks
-from ..scene.clock import FPS, FRAME_DT_S, FRAMES_PER_CHUNK
-from ..scene.scenario import load_scenario
-from ..scene.scene import Scene
-from ..scene.scores import EpisodeRecord, score_episode
-from ..scene.state import SceneFrame, pose_delta
-from .drivers import make_driver
+from ..scene.clock import FPS
+from ..scene.scores import score_episode
+from .drive import Drive, achieved_deltas, drive
 from .episode import LAYOUT_STRIDE, Episode, EpisodeInfo, quantise_layout
 from .plan import BuildSettings, EpisodePlan
 from .tables import checks_to_table, frames_to_tables
 
 _PIECE = 24  # frames drawn at a time
-
-
-@dataclass(frozen=True)
-class Drive:
-    """What a driver made of a scene: F frames; row k of `actions` led to frame k, row 0 is zero."""
-
-    scene: Scene
-    frames: list[SceneFrame]
-    checks: list[FrameChecks]
-    actions: np.ndarray  # float32 [F, A]
-    action_space: str
-    record: EpisodeRecord
 
 
 class Recorder:
@@ -51,7 +34,7 @@ class Recorder:
     def record(self, plan: EpisodePlan) -> Episode:
         """Drive and render one episode; a pure function of settings, plan, and the kind of device."""
         rig = jittered_rig(self._rig, self._settings.rig_jitter, plan.rig_seed)
-        driven = drive(plan, self._settings.seconds)
+        driven = drive(plan.scenario, plan.seed, plan.driver, self._settings.seconds)
         pictures, layouts, depth_m = self._draw(rig, driven)
         return Episode(
             info=_info(plan, driven, rig, layouts is not None),
@@ -83,34 +66,6 @@ class Recorder:
             layout = LayoutRenderer(rig, LAYOUT_STRIDE, self._device) if self._settings.layout else None
             self._renderers = rig, ReferenceRenderer(rig, self._device), layout
         return self._renderers[1:]
-
-
-def drive(plan: EpisodePlan, seconds: float) -> Drive:
-    """Run a scene until its scenario ends or the time is up."""
-    scene = Scene(load_scenario(plan.scenario), plan.seed)
-    driver = make_driver(plan.driver, scene, plan.seed)
-    frames, checks, actions = [scene.frame], list(scene.checks), []
-    record = EpisodeRecord.start(scene.path, scene.frame, scene.checks[0])
-    chunks = max(1, int(seconds / (FRAME_DT_S * FRAMES_PER_CHUNK) + 1e-6))
-    for _ in range(chunks):
-        actions.append(driver.act())
-        new = scene.step(actions[-1])
-        frames += new
-        checks += scene.checks
-        for frame, check in zip(new, scene.checks, strict=True):
-            record.add(frame, check)
-        if scene.outcome != "running":
-            break
-    record.outcome = scene.outcome
-    values = np.concatenate([action.values for action in actions])
-    padded = np.concatenate([np.zeros_like(values[:1]), values]).astype(np.float32)
-    return Drive(scene, frames, checks, padded, actions[0].space, record)
-
-
-def achieved_deltas(frames: list[SceneFrame]) -> np.ndarray:
-    """float32 [F, 3]: the ego's motion to each frame from the one before; the first row is zero."""
-    deltas = [pose_delta(before.ego, after.ego) for before, after in pairwise(frames)]
-    return np.stack([np.zeros(3), *deltas]).astype(np.float32)
 
 
 def jittered_rig(rig: Rig, amount: float, seed: int) -> Rig:

@@ -41,9 +41,11 @@ def _mosaics(shard: Shard) -> Iterator[np.ndarray]:
         frames = shard.frames(views, start, stop)
         layouts = _layout_pictures(shard, start, stop) if shard.has_layout else frames[:0]
         for k in range(stop - start):
-            pictures = [*frames[:, k], *layouts[:, k]]
-            labels = [*names, *(f"{name} layout" for name in names[: len(layouts)])]
-            yield contact_sheet(pictures, labels, min(SHEET_COLUMNS, len(pictures)))
+            columns = min(SHEET_COLUMNS, len(names))
+            blanks = -len(names) % columns  # layouts begin a new row
+            pictures = [*frames[:, k], *[np.zeros_like(frames[0, k])] * blanks, *layouts[:, k]]
+            labels = [*names, *[""] * blanks, *(f"{name} layout" for name in names[: len(layouts)])]
+            yield contact_sheet(pictures, labels, columns)
 
 
 def _layout_pictures(shard: Shard, start: int, stop: int) -> np.ndarray:
