@@ -56,6 +56,8 @@ class ServerConfig(BaseModel):
     # Sessions
     sessions_per_worker: Count = 64
     lease_s: Seconds = 30.0  # how long a session outlives its driver's socket
+    ping_interval_s: Seconds = 20.0  # keep-alive of sockets, answered by loops that never run model code
+    ping_timeout_s: Seconds = 60.0
     idle_timeout_s: Seconds = 900.0  # how long an attached driver may say nothing
     snapshot_every: Annotated[int, Field(ge=0)] = 0  # chunks between automatic snapshots; 0 is never
     snapshot_bytes: Count = 1 << 30  # budget; the least recently used ones go first

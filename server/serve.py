@@ -67,8 +67,8 @@ def uvicorn_config(app: object, config: ServerConfig) -> uvicorn.Config:
         ws="websockets-sansio",
         ws_per_message_deflate=False,
         ws_max_size=MAX_MESSAGE_BYTES,
-        ws_ping_interval=20.0,
-        ws_ping_timeout=60.0,
+        ws_ping_interval=config.ping_interval_s,
+        ws_ping_timeout=config.ping_timeout_s,
         timeout_graceful_shutdown=5,
         access_log=config.access_log,
         log_config=None,
@@ -109,6 +109,7 @@ def _listen(config: ServerConfig) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen(2048)  # from now on clients wait instead of being refused
     except OSError:
         listener.close()
         raise
