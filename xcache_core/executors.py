@@ -38,9 +38,9 @@ class Request:
 # A residual block: (its input for the requested part, the request) to its output, x + f(x), of the same shape.
 Block = Callable[[Tensor, Request], Tensor]
 
-# Takes the residuals of tiles that were computed: [n, Vt, Nt, C] of chosen tiles (int64 [n] into B x R),
+# Takes output and input of tiles that were computed: [n, Vt, Nt, C] of chosen tiles (int64 [n] into B x R),
 # or [B, R, Vt, Nt, C] with a mask bool [B, R], or with neither: all.
-Keep = Callable[[Tensor, Tensor | None, Tensor | None], None]
+Keep = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Job:
 def whole(job: Job) -> Tensor:
     """Compute everything, whatever the decision says."""
     y = job.compute_all()
-    job.keep(job.layout.split(y) - job.tiles, None, None)
+    job.keep(job.layout.split(y), job.tiles, None, None)
     return y
 
 
@@ -77,7 +77,7 @@ def masked(job: Job) -> Tensor:
     """Compute everything, then select: the reference. Reads nothing back to the host."""
     reused = job.tiles + job.predict()  # before `keep` overwrites what it reads
     y = job.layout.split(job.compute_all())
-    job.keep(y - job.tiles, None, ~job.skip)
+    job.keep(y, job.tiles, None, ~job.skip)
     return job.layout.merge(torch.where(job.skip[:, :, None, None, None], reused, y))
 
 
@@ -91,7 +91,7 @@ def eager(job: Job) -> Tensor:
     out = (job.tiles + job.predict()).flatten(0, 1)
     part, y = job.compute_some(chosen)
     out.index_copy_(0, chosen, y)
-    job.keep(y - part, chosen, None)
+    job.keep(y, part, chosen, None)
     return job.layout.merge(out.view_as(job.tiles))
 
 
@@ -107,7 +107,7 @@ def graph(job: Job) -> Tensor:
     capture.begin_capture_to_if_node((~job.skip).any())
     try:
         y = job.layout.split(job.compute_all())
-        job.keep(y - job.tiles, None, ~job.skip)
+        job.keep(y, job.tiles, None, ~job.skip)
         out.copy_(torch.where(job.skip[:, :, None, None, None], out, y))
     finally:
         capture.end_capture_to_conditional_node()

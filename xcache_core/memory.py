@@ -12,14 +12,9 @@ from .rows import Rows
 from .store import Seen, State
 
 
-class Kept:
-    """What became known when residuals of one block were kept."""
-
-    def __init__(self, like: Tensor) -> None:
-        """`like` is any float64 [B, R]."""
-        self.outcome = like.new_tensor([0.0, torch.nan, torch.nan]).repeat(
-            like.numel(), 1
-        )  # finite, error, fit
+def nothing_kept(like: Tensor) -> Tensor:
+    """What is known of residuals before any is kept: float64 [..., 3] = not finite, no error, no fit; `like` [...]."""
+    return like.new_tensor([0.0, torch.nan, torch.nan]).expand(*like.shape, 3).contiguous()
 
 
 class Memory:
@@ -58,27 +53,45 @@ class Memory:
     def keep(
         self,
         b: int,
-        kept: Kept,
+        outcome: Tensor,
         now: Fingerprint | None,
         checked: Tensor | None,
-        residual: Tensor,
+        y: Tensor,
+        x: Tensor,
         chosen: Tensor | None,
         mask: Tensor | None,
     ) -> None:
-        """Store residuals and fingerprints of computed tiles, in the three forms of `executors.Keep`.
+        """Store residuals y - x and fingerprints of computed tiles, in the three forms of `executors.Keep`.
 
         What is not finite is stored too, but its tile is marked as not to be used. `checked` [B, R, Vt, Nt, C] is what
-        a skip would have used, when its error is asked for.
+        a skip would have used, when its error is asked for. What became known goes into `outcome` (`nothing_kept`).
         """
         with torch.no_grad():
-            new = residual if chosen is not None else residual.flatten(0, 1)
-            self._note_outcome(b, kept, checked, new, chosen)
-            if self._method.reuse.keeps_previous:
-                self._write("previous", b, _pick(self.read("residual", b), chosen).clone(), chosen, mask)
-            self._write("residual", b, new, chosen, mask)
+            if chosen is None and mask is None and not self._looks_back(checked):
+                new = self._store_difference(b, y, x).flatten(0, 1)
+                self._note_outcome(b, outcome, None, new, None)
+            else:
+                new = y - x if chosen is not None else (y - x).flatten(0, 1)
+                self._note_outcome(b, outcome, checked, new, chosen)
+                if self._method.reuse.keeps_previous:
+                    self._write("previous", b, _pick(self.read("residual", b), chosen).clone(), chosen, mask)
+                self._write("residual", b, new, chosen, mask)
             if now is not None:
                 for name, value in now._asdict().items():
                     self._write(name, b, _pick(value, chosen), chosen, mask)
+
+    def _looks_back(self, checked: Tensor | None) -> bool:
+        """Whether the old residual is still needed when a new one comes."""
+        return checked is not None or self._method.reuse.keeps_previous
+
+    def _store_difference(self, b: int, y: Tensor, x: Tensor) -> Tensor:
+        """Write the residual of all tiles straight to its place."""
+        self._state.touch("residual", self._key, b)
+        place = self.read("residual", b)
+        if self._rows.span is None:
+            self._put("residual", b, y - x)
+            return self.read("residual", b)
+        return torch.sub(y, x, out=place)
 
     def settle(
         self, blocks: list[int], was: Standing, record: Record, numbers: Numbers, action: Tensor
@@ -114,7 +127,7 @@ class Memory:
         page[place] = torch.where(refreshed, action.unsqueeze(1), page[place])
 
     def _note_outcome(
-        self, b: int, kept: Kept, checked: Tensor | None, new: Tensor, chosen: Tensor | None
+        self, b: int, outcome: Tensor, checked: Tensor | None, new: Tensor, chosen: Tensor | None
     ) -> None:
         """Whether residuals are finite, what skipping them would have cost, and how they changed."""
         finite = torch.isfinite(new.sum((1, 2, 3), dtype=torch.float32)).double()
@@ -123,11 +136,11 @@ class Memory:
             error = relative_error(_pick(checked, chosen), new)
         if self._method.reuse.order == "fitted":
             fitted = self._fit(b, new, chosen)
-        outcome = torch.stack([finite, error, fitted], dim=1)
+        known = torch.stack([finite, error, fitted], dim=1)
         if chosen is None:
-            kept.outcome.copy_(outcome)
+            outcome.view(-1, 3).copy_(known)
         else:
-            kept.outcome.index_copy_(0, chosen, outcome)
+            outcome.view(-1, 3).index_copy_(0, chosen, known)
 
     def _fit(self, b: int, new: Tensor, chosen: Tensor | None) -> Tensor:
         samples = torch.tensor(self._state.plan.layout.sampled, device=new.device)

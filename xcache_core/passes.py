@@ -14,7 +14,7 @@ from .executors import EXECUTORS, Block, Job, compute_all, whole
 from .fingerprint import Fingerprint, fingerprint, group_members, vector_cosine
 from .gate import Verdict, pad_to_bucket, unmeasured
 from .ledger import Numbers, Record, Standing, standing
-from .memory import Kept, Memory
+from .memory import Memory, nothing_kept
 from .method import Setup
 from .reason import Reason, is_forced
 from .reuse import Transport, extrapolate
@@ -31,7 +31,7 @@ class Choice:
 
     reason: Tensor  # int64, 0 is a skip
     verdict: Verdict
-    kept: Kept
+    outcome: Tensor  # float64 [B, R, 3], of what was kept: finite, relative error, fit
     now: Fingerprint | None = None  # of the input, where it is stored
     moved: Tensor | None = None  # the transported residual, [B, R, Vt, Nt, C]
     checked: Tensor | None = None  # what a skip would have used, where skips are checked
@@ -94,7 +94,7 @@ class Pass:
         with torch.no_grad():
             choice = self._choose_forced(b, tiles) if forced else self._choose(b, tiles)
         keep = (
-            partial(self._memory.keep, b, choice.kept, choice.now, choice.checked)
+            partial(self._memory.keep, b, choice.outcome, choice.now, choice.checked)
             if self._reusable(b)
             else _drop
         )
@@ -156,6 +156,7 @@ class Pass:
             self.state.pending = self
             self._standing = standing(self._memory.read_all("meta"), self._numbers, self.setup.method.reuse)
             self._max_deviation = self._numbers.max_deviation.float()
+            self._outcomes = nothing_kept(self._standing.age)
             self._blank = unmeasured(self._standing.tau[0])
             self._action_cosine = None
             if self._layout.action_size and self.setup.method.gate.adaptive:
@@ -167,7 +168,7 @@ class Pass:
     def _choose_forced(self, b: int, tiles: Tensor) -> Choice:
         """The schedule leaves nothing to the gate."""
         age = self._begin().age[b]
-        choice = Choice(self._forced[b].expand_as(age), self._blank, Kept(age))
+        choice = Choice(self._forced[b].expand_as(age), self._blank, self._outcomes[b])
         if self._reusable(b) and self._memory.has_prints(b):
             choice.now = fingerprint(tiles, self._samples, self._members)
         return choice
@@ -185,7 +186,7 @@ class Pass:
         reason = reduce(torch.maximum, codes)
         if self.setup.buckets is not None:
             reason = pad_to_bucket(reason, _closeness(verdict), self.setup.buckets)
-        choice = Choice(reason, verdict, Kept(books.age[b]), now, moved)
+        choice = Choice(reason, verdict, self._outcomes[b], now, moved)
         if self._checks_skips(b):
             choice.checked = self._predict(b, choice).clone()
         self.state.gate_ns += perf_counter_ns() - started
@@ -238,7 +239,7 @@ class Pass:
         ]
         choice.decided = reduce(torch.maximum, codes)
         choice.verdict = verdict
-        choice.kept.outcome[:, 0] = torch.isfinite(now.mean.sum((2, 3))).flatten()
+        choice.outcome[..., 0] = torch.isfinite(now.mean.sum((2, 3)))
         self._memory.keep_print(0, now, choice.decided > 0)
         self._memory.note_probe(choice.decided)
 
@@ -264,7 +265,7 @@ class Pass:
         """What happened at these blocks, stacked."""
         choices = [self._choices[b] for b in blocks]
         reason = torch.stack([choice.reason for choice in choices])
-        outcome = torch.stack([choice.kept.outcome for choice in choices]).view(*reason.shape, 3)
+        outcome = torch.stack([choice.outcome for choice in choices])
         verdicts = [
             torch.stack(column) for column in zip(*(choice.verdict for choice in choices), strict=True)
         ]
@@ -369,7 +370,7 @@ def _closeness(verdict: Verdict) -> Tensor:
     return torch.where(torch.isnan(verdict.cosine), verdict.deviation, -verdict.cosine)
 
 
-def _drop(residual: Tensor, chosen: Tensor | None, mask: Tensor | None) -> None:
+def _drop(y: Tensor, x: Tensor, chosen: Tensor | None, mask: Tensor | None) -> None:
     """Keep nothing."""
 
 
