@@ -120,8 +120,8 @@ class CutInScript(Script):
         """Follow the ego's speed, and close the distance to the wanted gap."""
         vehicle = _vehicle(stage.traffic, self.actor)
         if vehicle is not None:
-            correction = 0.35 * (self.spec.gap_m - _gap(vehicle, moment.ego))
-            vehicle.wanted_mps = max(moment.ego.speed_mps + float(np.clip(correction, -4.0, 4.0)), 0.5)
+            faster, short = moment.ego.speed_mps - vehicle.speed, self.spec.gap_m - _gap(vehicle, moment.ego)
+            vehicle.paced_mps2 = float(np.clip(1.2 * faster + 0.35 * short, -3.0, 3.0))
 
     def start(self, stage: Stage, moment: Moment) -> bool:
         """Change to the ego's lane."""
@@ -138,6 +138,7 @@ class CutInScript(Script):
             return False
         vehicle.leaving, vehicle.plan = vehicle.plan[0], [target]
         vehicle.locate(stage.graph)
+        vehicle.paced_mps2 = None
         vehicle.wanted_mps = self.spec.speed_share * moment.ego.speed_mps
         return True
 

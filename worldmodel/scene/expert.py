@@ -19,6 +19,7 @@ from .state import EGO_SHAPE, EgoState
 from .traffic import must_stop
 
 _CORRIDOR_POINTS, _CORRIDOR_STEP_M = 70, 1.5
+_REACTION_S = 0.4  # brakes build up gently, so begin earlier
 _LINE_M = 1.2  # stops this far before a line
 _CAREFUL_MPS = 5.0  # at the line of a junction where others go first
 _PEOPLE_S = 4.0  # who is crossing the road is given way to this long ahead
@@ -70,8 +71,8 @@ class Expert:
         if not self.style.sees:
             return free
         gap, leader = self._ahead()
-        standing = np.abs(leader) < 0.5
-        slow_m = float(np.where(leader < 1.5, gap, np.inf).min(initial=np.inf))
+        standing = leader < 0.5  # also who crosses our way: a place to stop before, not to fall back from
+        slow_m = float(np.where(np.abs(leader) < 1.5, gap, np.inf).min(initial=np.inf))
         stop_m = min(
             self._light_m(speed) - _LINE_M,
             self._hold_m(slow_m) - _LINE_M + 0.5,
@@ -79,7 +80,11 @@ class Expert:
         )
         terms = interaction(speed, gap[~standing], leader[~standing], idm)
         taken = max(float(terms.max(initial=0.0)), self._lane_change_term(speed))
-        accel = min(free - taken, stop_accel(speed, stop_m, idm.brake_mps2), self._caution(speed))
+        accel = min(
+            free - taken,
+            stop_accel(speed, stop_m - _REACTION_S * speed, idm.brake_mps2),
+            self._caution(speed),
+        )
         return float(np.clip(accel, -EGO_LIMITS.brake_mps2, idm.accel_mps2))
 
     def _towards_limit(self, speed: float) -> float:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 
+_MILD_MPS2 = 3.2
+
+
 @dataclass(frozen=True)
 class IdmParameters:
     """How a driver keeps distance."""
@@ -32,12 +35,19 @@ def interaction(
     leader_mps: np.ndarray | float,
     idm: IdmParameters,
 ) -> np.ndarray:
-    """How much a leader takes off the acceleration [m/s^2], elementwise; a gap of inf takes off nothing."""
+    """How much a leader takes off the acceleration [m/s^2], elementwise; a gap of inf takes off nothing.
+
+    IDM brakes hard for a vehicle that cuts in at the same speed. As in its successor with the constant-acceleration
+    heuristic (Kesting, Treiber, Helbing 2010), braking stays mild where that is enough not to collide.
+    """
+    closing = np.maximum(speed_mps - np.asarray(leader_mps), 0.0)
     approach = (
         speed_mps * (speed_mps - np.asarray(leader_mps)) / (2.0 * np.sqrt(idm.accel_mps2 * idm.brake_mps2))
     )
     wanted = idm.standstill_m + np.maximum(0.0, speed_mps * idm.headway_s + approach)
-    return np.asarray(idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2)
+    needed = 1.5 * closing**2 / (2.0 * np.maximum(np.asarray(gap_m) - 1.5, 0.3))
+    enough = idm.accel_mps2 + np.maximum(_MILD_MPS2, needed)
+    return np.asarray(np.minimum(idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2, enough))
 
 
 def stop_accel(speed_mps: float, way_m: float, brake_mps2: float) -> float:
@@ -49,4 +59,5 @@ def stop_accel(speed_mps: float, way_m: float, brake_mps2: float) -> float:
     if speed_mps < 0.6 * allowed:
         return math.inf
     share = min(speed_mps / max(allowed, 0.1), 1.0)
-    return (allowed - speed_mps) / 0.5 - brake_mps2 * share * share
+    hardest = max(1.5 * brake_mps2, speed_mps**2 / (2.0 * max(way_m, 0.7)))
+    return max((allowed - speed_mps) / 0.5 - brake_mps2 * share * share, -hardest)

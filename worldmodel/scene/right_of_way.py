@@ -50,6 +50,9 @@ def settle(graph: LaneGraph, movers: Sequence[Mover]) -> None:
     for mover in sorted(movers, key=lambda m: (_next_gap(graph, m) / max(m.speed_mps, 2.0), m.id)):
         if mover.asks:
             _ask(graph, mover, on_lane)
+    for mover in movers:
+        if mover.asks:
+            _wait_inside(graph, mover, on_lane)
 
 
 def yields(info: LaneInfo, other: LaneInfo) -> int:
@@ -86,7 +89,8 @@ def _next_gap(graph: LaneGraph, mover: Mover) -> float:
 
 
 def _ask(graph: LaneGraph, mover: Mover, on_lane: dict[LaneIndex, list[tuple[Mover, float]]]) -> None:
-    decide_m = mover.speed_mps**2 / (2.0 * 2.2) + 6.0
+    brake = 2.2 if mover.remembers else 1.5
+    decide_m = mover.speed_mps**2 / (2.0 * brake) + 8.0
     for lane, start in mover.lanes:
         info = graph[lane]
         hold = start + info.hold_m - _STOP_GAP_M
@@ -98,6 +102,30 @@ def _ask(graph: LaneGraph, mover: Mover, on_lane: dict[LaneIndex, list[tuple[Mov
             mover.hold_m = max(hold, 0.0)
             return
         mover.cleared.add(lane)
+
+
+def _wait_inside(graph: LaneGraph, mover: Mover, on_lane: dict[LaneIndex, list[tuple[Mover, float]]]) -> None:
+    """Where plans did not come true and two cleared vehicles would meet, who arrives later stops before the place."""
+    for lane, start in mover.lanes:
+        if lane not in mover.cleared:
+            continue
+        for conflict in graph[lane].conflicts:
+            way = start + conflict.enter_m
+            if conflict.merging or way < mover.speed_mps**2 / (2.0 * 6.0):
+                continue
+            for other, other_start in on_lane.get(conflict.other, ()):
+                cleared = other is not mover and conflict.other in other.cleared
+                if cleared and _is_earlier(mover, way, other, other_start, conflict):
+                    mover.hold_m = min(mover.hold_m, max(way - 1.5, 0.0))
+
+
+def _is_earlier(mover: Mover, way: float, other: Mover, other_start: float, conflict: Conflict) -> bool:
+    """Whether the other reaches the shared stretch first and is still on it when `mover` gets there."""
+    enter = other_start + conflict.other_enter_m
+    leave = other_start + conflict.other_leave_m + other.length_m
+    mine, theirs = (travel_time_s(w, m.speed_mps, 8.0) for w, m in ((way, mover), (enter, other)))
+    first = enter <= 0.0 or (theirs, other.id) < (mine, mover.id)
+    return leave > 0.0 and first and mine < leave / max(other.speed_mps, 1.0) + 0.4
 
 
 def _may_enter(

@@ -219,16 +219,17 @@ class Traffic:
         owners = np.array([*(v.id for v in self.vehicles), *changing])
         mine = np.array([v.id for v, _ in rows])[:, None] == owners
         gap[:, : len(owners)][mine] = np.inf
-        slow_m = np.where(leader < 1.5, gap, np.inf).min(axis=1)
+        slow_m = np.where(np.abs(leader) < 1.5, gap, np.inf).min(axis=1)
         holds = self._holds(moving, view, slow_m)
         speed = np.array([vehicle.speed for vehicle, _ in rows])[:, None]
-        terms = interaction(speed, gap, leader, _IDM).max(axis=1)
+        terms = interaction(speed, gap, np.maximum(leader, 0.0), _IDM).max(axis=1)
         taken: dict[int, float] = defaultdict(float)
         for (vehicle, _), term in zip(rows, terms.tolist(), strict=True):
             taken[vehicle.id] = max(taken[vehicle.id], term)
         for vehicle in moving:
             hold = min(holds[vehicle.id], self._stop_m(vehicle, view.lights))
-            accel = free_term(vehicle.speed, vehicle.target_speed, vehicle.idm) - taken[vehicle.id]
+            free = free_term(vehicle.speed, vehicle.target_speed, vehicle.idm)
+            accel = (free if vehicle.paced_mps2 is None else vehicle.paced_mps2) - taken[vehicle.id]
             accel = min(accel, stop_accel(vehicle.speed, hold, 2.0))
             vehicle.drive(accel, dt_s)
 

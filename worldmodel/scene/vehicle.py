@@ -18,6 +18,7 @@ from .state import EGO_SHAPE
 EGO_ID = 0
 PLAN_M = 140.0  # vehicles know their lanes this far ahead
 _WHEELBASE_SHARE = 0.6
+_PACED_MPS2 = 3.0  # who has to keep level with the ego may speed up so much
 _CLOSE_M = 0.8  # a lane change is over at this distance from the new centre
 
 
@@ -49,7 +50,8 @@ class TrafficVehicle(IDMVehicle):
         self.parked = False
         self.cleared: set[LaneIndex] = set()  # see right_of_way
         self.waited_s = 0.0
-        self.forced_accel: float | None = None  # set by events
+        self.paced_mps2: float | None = None  # set by events: instead of what it would do on an empty road
+        self.forced_accel: float | None = None  # set by events: at most this
         self.forced_s = 0.0
 
     @property
@@ -153,6 +155,7 @@ class TrafficVehicle(IDMVehicle):
             "lane_changes": bool(self.enable_lane_change),
             "cleared": [list(lane) for lane in sorted(self.cleared)],
             "waited_s": self.waited_s,
+            "paced_mps2": self.paced_mps2,
             "forced_accel": self.forced_accel,
             "forced_s": self.forced_s,
         }
@@ -169,6 +172,7 @@ class TrafficVehicle(IDMVehicle):
         self.parked, self.enable_lane_change = state["parked"], state["lane_changes"]
         self.cleared = {tuple(lane) for lane in state["cleared"]}
         self.waited_s = state["waited_s"]
+        self.paced_mps2 = state["paced_mps2"]
         self.forced_accel, self.forced_s = state["forced_accel"], state["forced_s"]
         self.plan = [tuple(lane) for lane in state["plan"]]
         self.leaving = tuple(state["leaving"]) if state["leaving"] else None
