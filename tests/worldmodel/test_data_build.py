@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -178,12 +180,18 @@ def test_disk_and_live_clips_have_the_same_type(built: EpisodeFolder) -> None:
     assert disk.layout_values().abs().max() <= 1.0
 
 
-@pytest.mark.slow
-def test_live_clips_come_from_worker_processes() -> None:
-    clips = LiveClips(SETTINGS, clip_frames=4, clips_per_episode=2)
-    expected = next(iter(clips))
-    stream = iter(live_loader(clips, workers=1))
-    assert torch.equal(next(stream).frames, expected.frames)
+def test_workers_share_the_live_episodes_out_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle  # what a DataLoader does to hand a dataset to its workers
+
+    clips = pickle.loads(pickle.dumps(LiveClips(SETTINGS, clip_frames=4, clips_per_episode=1, pool=1)))
+    seeds = []
+    for worker in range(2):
+        there = SimpleNamespace(id=worker, num_workers=2)
+        monkeypatch.setattr("worldmodel.data.live.get_worker_info", lambda there=there: there)
+        seeds.append([clip.seed for clip in islice(clips, 1)])
+    planned = [plan_episode(SETTINGS, k).seed for k in range(2)]
+    assert seeds == [planned[:1], planned[1:]]
+    assert live_loader(clips, workers=2).num_workers == 2
 
 
 def test_jittered_cameras_are_near_the_rig_and_decided_by_the_seed() -> None:
