@@ -35,4 +35,7 @@ def configure_logs(as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
+    web = logging.getLogger("uvicorn.error")
+    web.setLevel(logging.WARNING)
+    # uvicorn says this after every handshake that was refused with a proper HTTP answer, which is no error.
+    web.addFilter(lambda record: "without completing handshake" not in record.getMessage())

@@ -391,7 +391,7 @@ def test_real_time_counts_what_the_driver_missed(socket: Socket, info: dict[str,
     time.sleep(2.5 * chunk_s)
     late = step(socket, 1)
     assert first.chunk == 0
-    assert late.chunk >= 3
+    assert late.chunk >= 2
     assert late.held_chunks == late.chunk - 1
     began_s = time.monotonic()
     for chunk in range(late.chunk + 1, late.chunk + 4):
