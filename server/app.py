@@ -17,6 +17,7 @@ from .rest import problem_response, public, v1
 from .state import Server
 from .version import VERSION
 from .viewer_socket import ViewerSocket
+from .web import web
 
 
 def build_app(config: ServerConfig) -> FastAPI:
@@ -33,6 +34,7 @@ def build_app(config: ServerConfig) -> FastAPI:
     app.state.server = server
     app.include_router(public)
     app.include_router(v1)
+    app.include_router(web)
     app.add_exception_handler(ProtocolError, _protocol_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_api_websocket_route("/v1/drive", _socket(DriverSocket, "driver"))

@@ -25,15 +25,21 @@ class Snapshot:
 
     @property
     def size_bytes(self) -> int:
-        """Of the state; the observation is shared with the reply that carried it."""
+        """Of the state alone."""
         return len(self.state)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What keeping it costs: a small state may come with large pictures."""
+        pictures = self.observation.get("frames", {}).values()
+        return len(self.state) + sum(len(image) for images in pictures for image in images)
 
 
 class SnapshotStore:
     """Handles to snapshots."""
 
     def __init__(self, budget_bytes: int) -> None:
-        self._budget_bytes = budget_bytes
+        self._budget_bytes, self._used_bytes = budget_bytes, 0
         self._snapshots: OrderedDict[str, Snapshot] = OrderedDict()
 
     def add(self, owner: str, session: str, state: bytes, **values: Any) -> Snapshot:
@@ -42,14 +48,16 @@ class SnapshotStore:
         Raises:
             ProtocolError: CAPACITY for one that is larger than the whole budget.
         """
-        if len(state) > self._budget_bytes:
-            text = f"expected a snapshot of at most {self._budget_bytes} bytes, got {len(state)}"
-            raise ProtocolError(ErrorCode.CAPACITY, text)
         handle = f"snap-{secrets.token_hex(8)}"
         snapshot = Snapshot(handle, owner, session, state, hashlib.sha256(state).hexdigest(), **values)
+        if snapshot.kept_bytes > self._budget_bytes:
+            text = f"expected a snapshot of at most {self._budget_bytes} bytes, got {snapshot.kept_bytes}"
+            raise ProtocolError(ErrorCode.CAPACITY, text)
         self._snapshots[handle] = snapshot
-        while self.used_bytes > self._budget_bytes:
-            self._snapshots.popitem(last=False)
+        self._used_bytes += snapshot.kept_bytes
+        while self._used_bytes > self._budget_bytes:
+            _, oldest = self._snapshots.popitem(last=False)
+            self._used_bytes -= oldest.kept_bytes
         return snapshot
 
     def get(self, handle: str, owner: str | None) -> Snapshot:
@@ -68,7 +76,8 @@ class SnapshotStore:
 
     def drop(self, handle: str, owner: str | None) -> None:
         """Forget one. Raises UNKNOWN_SNAPSHOT."""
-        del self._snapshots[self.get(handle, owner).handle]
+        snapshot = self._snapshots.pop(self.get(handle, owner).handle)
+        self._used_bytes -= snapshot.kept_bytes
 
     def list(self, owner: str | None) -> list[Snapshot]:
         """Those of an owner (None: all), the next to be dropped first."""
@@ -76,5 +85,5 @@ class SnapshotStore:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all states."""
-        return sum(snapshot.size_bytes for snapshot in self._snapshots.values())
+        """Bytes of all states and their pictures."""
+        return self._used_bytes

@@ -35,3 +35,12 @@ def test_snapshots_belong_to_their_owner() -> None:
     assert store.list("you") == []
     store.drop(mine.handle, None)
     assert store.used_bytes == 0
+
+
+def test_the_pictures_of_a_snapshot_count_too() -> None:
+    store = SnapshotStore(budget_bytes=100)
+    pictures = MORE | {"observation": {"frames": {"front": [b"x" * 60]}}}
+    first = store.add("me", "s", b"x", **pictures)
+    assert store.used_bytes == first.kept_bytes == 61
+    second = store.add("me", "s", b"y", **pictures)
+    assert store.list("me") == [second]
