@@ -11,12 +11,13 @@ from .actions import ActionChunk
 from .clock import FRAME_DT_S, FRAMES_PER_CHUNK
 from .corridor import Boxes, gaps
 from .ego import EGO_LIMITS, bicycle_step
-from .idm import IdmParameters, interaction, stop_accel
+from .idm import IdmParameters, follow_accel, stop_accel
 from .right_of_way import settle, yields
 from .route import FRONT_M
 from .scene import Scene
 from .state import EGO_SHAPE, EgoState
-from .traffic import must_stop
+from .traffic import CLEARS_AFTER_S, FIRST_AT_LINE_M
+from .vehicle import TrafficVehicle
 
 _CORRIDOR_POINTS, _CORRIDOR_STEP_M = 70, 1.5
 _REACTION_S = 0.4  # brakes build up gently, so begin earlier
@@ -78,10 +79,11 @@ class Expert:
             self._hold_m(slow_m) - _LINE_M + 0.5,
             float(gap[standing].min(initial=np.inf)) - idm.standstill_m,
         )
-        terms = interaction(speed, gap[~standing], leader[~standing], idm)
-        taken = max(float(terms.max(initial=0.0)), self._lane_change_term(speed))
+        behind = follow_accel(free, speed, gap[~standing], leader[~standing], idm).min(initial=np.inf)
         accel = min(
-            free - taken,
+            free,
+            float(behind),
+            self._beside(speed, free),
             stop_accel(speed, stop_m - _REACTION_S * speed, idm.brake_mps2),
             self._caution(speed),
         )
@@ -101,8 +103,10 @@ class Expert:
         s = scene.ego_s_m + FRONT_M + _CORRIDOR_STEP_M * np.arange(_CORRIDOR_POINTS)
         points = scene.path.pose_at(s, self.style.offset_m)[:, :2]
         width = np.array([0.5 * EGO_SHAPE.width_m + _SIDE_M])
-        gap, speed = gaps(points[None], (s - s[0])[None], width, boxes)
-        return gap[0], speed[0]
+        gap, speed = (part[0] for part in gaps(points[None], (s - s[0])[None], width, boxes))
+        return _without_passing(
+            gap, speed, max(scene.frame.ego.speed_mps, 1.0), boxes, points, s, width
+        ), speed
 
     def _light_m(self, speed: float) -> float:
         """Way to the line of the next light, if it means stop."""
@@ -111,8 +115,17 @@ class Expert:
         if found is None:
             return float("inf")
         light, way = found
-        lane = scene.world.lights[light].lanes[0]
-        return way if must_stop(scene.graph, lane, way, speed, scene.frame.lights) else float("inf")
+        shown = scene.frame.lights[light]
+        room = way - _LINE_M - _REACTION_S * speed
+        if shown == "yellow":
+            if way < FIRST_AT_LINE_M and scene.waited_s > CLEARS_AFTER_S:
+                return float("inf")
+            return way if room > 0.0 and speed**2 / (2.0 * room) < _BRAKE_MPS2 else float("inf")
+        return (
+            way
+            if shown == "red" and speed**2 / (2.0 * max(way, 0.3)) < EGO_LIMITS.brake_mps2
+            else float("inf")
+        )
 
     def _hold_m(self, free_m: float) -> float:
         """Way to where right of way makes it wait."""
@@ -136,27 +149,30 @@ class Expert:
                 worst = min(worst, float(limit - speed) / 0.6)
         return worst
 
-    def _lane_change_term(self, speed: float) -> float:
-        """Slow down behind who is about to be beside us where the route changes lane."""
-        scene, idm = self.scene, self.style.idm
-        worst = 0.0
+    def _beside(self, speed: float, free: float) -> float:
+        """Fall back behind who is about to be beside us where the route changes lane."""
+        scene, least = self.scene, free
         for change in scene.route.changes:
             way = change.begin_m - scene.ego_s_m
             if not -0.5 * (change.end_m - change.begin_m) < way < max(60.0, 4.0 * speed):
                 continue
-            arrive = max(way, 0.0) / max(speed, 3.0)
             for vehicle in scene.traffic.vehicles:
-                if change.target not in (vehicle.plan[0], *vehicle.plan[1:2]):
-                    continue
-                pose = scene.path.project(vehicle.position[0], vehicle.position[1])
-                gap = pose.s_m - scene.ego_s_m - EGO_SHAPE.rear_axle_to_center_m
-                net = abs(gap) - 0.5 * (vehicle.body.length_m + EGO_SHAPE.length_m)
-                later = gap + (vehicle.speed - speed) * arrive  # its lead when we begin to change
-                if later > -(6.0 + 0.5 * speed + 1.5 * max(vehicle.speed - speed, 0.0)) and abs(gap) < 90.0:
-                    room = max(net, 2.0) if gap > 0 else 2.0
-                    term = float(interaction(speed, room, min(vehicle.speed, speed + 1.0), idm))
-                    worst = max(worst, min(term, 2.0 + idm.accel_mps2))
-        return worst
+                if change.target in vehicle.plan[:2]:
+                    least = min(least, self._let_in(vehicle, speed, free, max(way, 0.0) / max(speed, 3.0)))
+        return least
+
+    def _let_in(self, vehicle: TrafficVehicle, speed: float, free: float, arrive_s: float) -> float:
+        """Acceleration to be behind a vehicle of the other lane, unless it stays well behind; never harsh."""
+        scene = self.scene
+        pose = scene.path.project(vehicle.position[0], vehicle.position[1])
+        gap = pose.s_m - scene.ego_s_m - EGO_SHAPE.rear_axle_to_center_m
+        lead = gap + (vehicle.speed - speed) * arrive_s  # when we begin to change
+        behind = -(6.0 + 0.5 * speed + 1.5 * max(vehicle.speed - speed, 0.0))
+        if abs(gap) > 90.0 or lead < behind:
+            return free
+        room = max(gap - 0.5 * (vehicle.body.length_m + EGO_SHAPE.length_m), 2.0)
+        wanted = follow_accel(free, speed, room, min(vehicle.speed, speed + 1.0), self.style.idm)
+        return max(float(wanted), -2.0)
 
     # Across -----------------------------------------------------------------------------------------------------
 
@@ -179,3 +195,33 @@ def _approach(accel: float, wanted: float) -> float:
     else:
         wanted = max(wanted, -_BRAKE_MPS2)
     return accel + float(np.clip(wanted - accel, -step, step))
+
+
+def _without_passing(
+    gap: np.ndarray,
+    along_mps: np.ndarray,
+    speed: float,
+    boxes: Boxes,
+    points: np.ndarray,
+    s: np.ndarray,
+    width: np.ndarray,
+) -> np.ndarray:
+    """Gaps [M] without those who drive across our way and will have left it before we are there."""
+    crossing = np.flatnonzero(
+        (along_mps < 0.5) & (boxes.speed_mps > 1.0) & np.isfinite(gap) & (gap > 0.6 * speed)
+    )
+    if not len(crossing):
+        return gap
+    ahead = np.minimum(gap[crossing] / speed, 2.5) * boxes.speed_mps[crossing]
+    yaw = boxes.yaw_rad[crossing]
+    later = Boxes(
+        boxes.x_m[crossing] + ahead * np.cos(yaw),
+        boxes.y_m[crossing] + ahead * np.sin(yaw),
+        yaw,
+        boxes.half_length_m[crossing],
+        boxes.half_width_m[crossing],
+        boxes.speed_mps[crossing],
+    )
+    gap = gap.copy()
+    gap[crossing[np.isinf(gaps(points[None], (s - s[0])[None], width, later)[0][0])]] = np.inf
+    return gap

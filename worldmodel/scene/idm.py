@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-_MILD_MPS2 = 3.2
+MILD_MPS2 = 3.0
 
 
 @dataclass(frozen=True)
@@ -29,25 +28,24 @@ def free_term(speed_mps: float, wanted_mps: float, idm: IdmParameters) -> float:
     return max(idm.accel_mps2 * (1.0 - share**idm.exponent), -idm.brake_mps2)
 
 
-def interaction(
+def follow_accel(
+    free_mps2: np.ndarray | float,
     speed_mps: np.ndarray | float,
     gap_m: np.ndarray | float,
     leader_mps: np.ndarray | float,
     idm: IdmParameters,
 ) -> np.ndarray:
-    """How much a leader takes off the acceleration [m/s^2], elementwise; a gap of inf takes off nothing.
+    """Acceleration behind a leader, elementwise, where `free_mps2` is that of an empty road; a gap of inf is none.
 
     IDM brakes hard for a vehicle that cuts in at the same speed. As in its successor with the constant-acceleration
     heuristic (Kesting, Treiber, Helbing 2010), braking stays mild where that is enough not to collide.
     """
-    closing = np.maximum(speed_mps - np.asarray(leader_mps), 0.0)
-    approach = (
-        speed_mps * (speed_mps - np.asarray(leader_mps)) / (2.0 * np.sqrt(idm.accel_mps2 * idm.brake_mps2))
-    )
+    closing = speed_mps - np.asarray(leader_mps)
+    approach = speed_mps * closing / (2.0 * math.sqrt(idm.accel_mps2 * idm.brake_mps2))
     wanted = idm.standstill_m + np.maximum(0.0, speed_mps * idm.headway_s + approach)
-    needed = 1.5 * closing**2 / (2.0 * np.maximum(np.asarray(gap_m) - 1.5, 0.3))
-    enough = idm.accel_mps2 + np.maximum(_MILD_MPS2, needed)
-    return np.asarray(np.minimum(idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2, enough))
+    taken = idm.accel_mps2 * (wanted / np.maximum(gap_m, 0.3)) ** 2
+    needed = 1.5 * np.maximum(closing, 0.0) ** 2 / (2.0 * np.maximum(np.asarray(gap_m) - 1.5, 0.3))
+    return np.asarray(np.maximum(free_mps2 - taken, -np.maximum(needed, MILD_MPS2)))
 
 
 def stop_accel(speed_mps: float, way_m: float, brake_mps2: float) -> float:
@@ -56,6 +54,8 @@ def stop_accel(speed_mps: float, way_m: float, brake_mps2: float) -> float:
     Follows the speed sqrt(2 b way), which falls at b: unlike IDM before a standing leader it does not begin far too early.
     """
     allowed = math.sqrt(2.0 * brake_mps2 * max(way_m, 0.0))
+    if way_m < 1.0 and speed_mps < 1.0:
+        return -brake_mps2  # near enough: no creeping
     if speed_mps < 0.6 * allowed:
         return math.inf
     share = min(speed_mps / max(allowed, 0.1), 1.0)

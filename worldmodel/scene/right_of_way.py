@@ -89,8 +89,8 @@ def _next_gap(graph: LaneGraph, mover: Mover) -> float:
 
 
 def _ask(graph: LaneGraph, mover: Mover, on_lane: dict[LaneIndex, list[tuple[Mover, float]]]) -> None:
-    brake = 2.2 if mover.remembers else 1.5
-    decide_m = mover.speed_mps**2 / (2.0 * brake) + 8.0
+    brake, early_m = (2.2, 4.0) if mover.remembers else (1.5, 8.0)
+    decide_m = mover.speed_mps**2 / (2.0 * brake) + early_m
     for lane, start in mover.lanes:
         info = graph[lane]
         hold = start + info.hold_m - _STOP_GAP_M

@@ -62,7 +62,7 @@ class Route:
         for lane, start in self.lanes_ahead(front - EGO_SHAPE.length_m):
             start -= EGO_SHAPE.length_m
             lanes.append((lane, start))
-            if must_stop(graph, lane, start + graph[lane].length_m, ego.speed_mps, lights):
+            if must_stop(graph, lane, start + graph[lane].length_m, ego.speed_mps, lights, waited_s):
                 break
         speed = max(ego.speed_mps, 0.0)
         return Mover(

@@ -29,6 +29,7 @@ from .traffic import RoadView, Traffic
 from .world import StaticWorld
 
 _DRIVEN_OFF_MPS = 3.0  # from here on, it does not wait any more
+_QUEUE_M = 40.0  # before a light
 _ON_ROUTE_M = 4.0  # further from its path, the ego is not expected to follow it
 
 
@@ -84,6 +85,11 @@ class Scene:
     def ego_s_m(self) -> float:
         """The ego's arc length along `path`."""
         return self._s_m
+
+    @property
+    def waited_s(self) -> float:
+        """For how long the ego has stood to let others pass."""
+        return self._waited_s
 
     def step(self, action: ActionChunk) -> list[SceneFrame]:
         """Drive one chunk; `frame` and `checks` are those of its frames afterwards.
@@ -152,10 +158,7 @@ class Scene:
             self._advance()
             pose = self.path.project(ego.x_m, ego.y_m, ego.yaw_rad, self._s_m)
             self._s_m, self._offset_m = pose.s_m, pose.offset_m
-            if abs(ego.speed_mps) < 0.5:
-                self._waited_s += FRAME_DT_S
-            elif abs(ego.speed_mps) > _DRIVEN_OFF_MPS:
-                self._waited_s = 0.0
+            self._waited_s = self._wait(ego)
             self.frame = self._frame(self.frame.index + 1, ego)
             frames.append(self.frame)
             checks.append(self._checker.check(self.frame))
@@ -163,6 +166,14 @@ class Scene:
         self.checks = checks
         assert len(frames) == FRAMES_PER_CHUNK
         return frames
+
+    def _wait(self, ego: EgoState) -> float:
+        """For how long the ego has waited for others; queuing at a light does not count."""
+        light = self.route.next_light(self.graph, self._s_m)
+        at_red = light is not None and light[1] < _QUEUE_M and self.signals.states[light[0]] == "red"
+        if at_red or abs(ego.speed_mps) > _DRIVEN_OFF_MPS:
+            return 0.0
+        return self._waited_s + FRAME_DT_S * (abs(ego.speed_mps) < 0.5)
 
     def _advance(self) -> None:
         """Move everything but the ego, on what is seen at the present frame."""

@@ -10,7 +10,7 @@ from highway_env.road.road import Road
 
 from .clock import FRAME_DT_S
 from .corridor import Boxes, gaps
-from .idm import IdmParameters, free_term, interaction, stop_accel
+from .idm import IdmParameters, follow_accel, free_term, stop_accel
 from .lane_graph import LaneGraph
 from .path import LaneIndex
 from .right_of_way import Mover, settle
@@ -21,6 +21,7 @@ _IDM = IdmParameters()  # how all keep distance; they differ in how they speed u
 _STRIDES = 2 * np.arange(46)  # samples of a corridor: about 90 m
 _SIDE_M = 0.3  # free space wanted beside the vehicle
 _LONG_M = 7.0  # longer vehicles need more room in turns than our junctions have
+FIRST_AT_LINE_M, CLEARS_AFTER_S = 5.0, 2.5  # see must_stop
 _REACH_M = 70.0  # how far ahead junctions matter
 
 
@@ -108,7 +109,8 @@ class Traffic:
         for vehicle in moving:
             vehicle.step(dt_s)
             vehicle.locate(self.graph)
-            vehicle.waited_s = vehicle.waited_s + dt_s if vehicle.speed < 0.5 else 0.0
+            patient = vehicle.speed >= 0.5 or self._at_red(vehicle, view.lights)
+            vehicle.waited_s = 0.0 if patient else vehicle.waited_s + dt_s
 
     def boxes(self) -> np.ndarray:
         """Boxes of all vehicles, float64 [K, 6]: x, y, yaw, length, width, speed."""
@@ -221,17 +223,22 @@ class Traffic:
         gap[:, : len(owners)][mine] = np.inf
         slow_m = np.where(np.abs(leader) < 1.5, gap, np.inf).min(axis=1)
         holds = self._holds(moving, view, slow_m)
-        speed = np.array([vehicle.speed for vehicle, _ in rows])[:, None]
-        terms = interaction(speed, gap, np.maximum(leader, 0.0), _IDM).max(axis=1)
-        taken: dict[int, float] = defaultdict(float)
-        for (vehicle, _), term in zip(rows, terms.tolist(), strict=True):
-            taken[vehicle.id] = max(taken[vehicle.id], term)
+        free = {vehicle.id: self._free_accel(vehicle) for vehicle in moving}
+        speed, want = (
+            np.array(part)[:, None] for part in zip(*((v.speed, free[v.id]) for v, _ in rows), strict=True)
+        )
+        accel = follow_accel(want, speed, gap, np.maximum(leader, 0.0), _IDM).min(axis=1)
+        least: dict[int, float] = {}
+        for (vehicle, _), value in zip(rows, accel.tolist(), strict=True):
+            least[vehicle.id] = min(value, least.get(vehicle.id, np.inf))
         for vehicle in moving:
-            hold = min(holds[vehicle.id], self._stop_m(vehicle, view.lights))
-            free = free_term(vehicle.speed, vehicle.target_speed, vehicle.idm)
-            accel = (free if vehicle.paced_mps2 is None else vehicle.paced_mps2) - taken[vehicle.id]
-            accel = min(accel, stop_accel(vehicle.speed, hold, 2.0))
-            vehicle.drive(accel, dt_s)
+            stop_m = min(holds[vehicle.id], self._stop_m(vehicle, view.lights))
+            vehicle.drive(min(least[vehicle.id], stop_accel(vehicle.speed, stop_m, 2.0)), dt_s)
+
+    def _free_accel(self, vehicle: TrafficVehicle) -> float:
+        if vehicle.paced_mps2 is not None:
+            return vehicle.paced_mps2
+        return free_term(vehicle.speed, vehicle.target_speed, vehicle.idm)
 
     def _corridor(self, vehicle: TrafficVehicle, lane: LaneIndex) -> tuple[np.ndarray, np.ndarray]:
         """Points [P, 2] and arc lengths [P] from the front bumper on, along the plan or along the lane being left."""
@@ -259,11 +266,16 @@ class Traffic:
                 break
             lanes.append((lane, start))
             start += self.graph[lane].length_m
-            if must_stop(self.graph, lane, start, vehicle.speed, lights):
+            if must_stop(self.graph, lane, start, vehicle.speed, lights, vehicle.waited_s):
                 break
         return Mover(
             vehicle.id, lanes, vehicle.speed, vehicle.body.length_m, vehicle.cleared, vehicle.waited_s, free_m
         )
+
+    def _at_red(self, vehicle: TrafficVehicle, lights: Sequence[LightState]) -> bool:
+        """Whether it queues at a light: waiting there gives no claim to anything."""
+        light = self.graph[vehicle.plan[0]].light
+        return light is not None and lights[light] == "red"
 
     def _stop_m(self, vehicle: TrafficVehicle, lights: Sequence[LightState]) -> float:
         """Way to the nearest line where it has to stop: a light, or the end of a lane that ends."""
@@ -272,7 +284,7 @@ class Traffic:
             end += self.graph[lane].length_m
             if end > _REACH_M + 30.0:
                 break
-            if must_stop(self.graph, lane, end, vehicle.speed, lights):
+            if must_stop(self.graph, lane, end, vehicle.speed, lights, vehicle.waited_s):
                 return max(end - 0.8, 0.0)
             if self.graph[lane].dead_end:
                 return max(end - 4.0, 0.0)
@@ -280,14 +292,24 @@ class Traffic:
 
 
 def must_stop(
-    graph: LaneGraph, lane: LaneIndex, end_m: float, speed_mps: float, lights: Sequence[LightState]
+    graph: LaneGraph,
+    lane: LaneIndex,
+    end_m: float,
+    speed_mps: float,
+    lights: Sequence[LightState],
+    waited_s: float = 0.0,
 ) -> bool:
-    """Whether a light at the end of a lane, `end_m` ahead of the bumper, means stop to a vehicle that still can."""
+    """Whether a light at the end of a lane, `end_m` ahead of the bumper, means stop to a vehicle that still can.
+
+    Who stood first at the line through the green, to let others pass, clears the junction on yellow.
+    """
     light = graph[lane].light
     if light is None or lights[light] == "green" or end_m < -0.5:
         return False
     needed = speed_mps**2 / (2.0 * max(end_m, 0.3))
-    return needed < (3.2 if lights[light] == "yellow" else 7.5)
+    if lights[light] == "yellow":
+        return needed < 3.2 and not (end_m < FIRST_AT_LINE_M and waited_s > CLEARS_AFTER_S)
+    return needed < 7.5
 
 
 def _agent(vehicle: TrafficVehicle) -> AgentState:

@@ -10,7 +10,7 @@ from highway_env.vehicle.controller import ControlledVehicle
 
 from .clock import FRAME_DT_S
 from .fleet import MODELS, Body
-from .idm import IdmParameters, free_term, interaction
+from .idm import IdmParameters, follow_accel, free_term
 from .lane_graph import LaneGraph
 from .path import LaneIndex
 from .state import EGO_SHAPE
@@ -110,7 +110,7 @@ class TrafficVehicle(IDMVehicle):
         if front_vehicle is not None:
             along = float(np.dot(front_vehicle.position - ego_vehicle.position, ego_vehicle.direction))
             gap = along - 0.5 * (front_vehicle.body.length_m + ego_vehicle.body.length_m)
-            accel -= float(interaction(ego_vehicle.speed, gap, front_vehicle.speed, self.idm))
+            accel = float(follow_accel(accel, ego_vehicle.speed, gap, front_vehicle.speed, self.idm))
         return accel
 
     def steering_control(self, target_lane_index: LaneIndex) -> float:
