@@ -17,7 +17,6 @@ import torch
 from worldmodel.data.build import build
 from worldmodel.data.dataset import EpisodeDataset
 from worldmodel.data.drive import drive
-from worldmodel.data.drivers import make_driver
 from worldmodel.data.folder import Entry, EpisodeFolder
 from worldmodel.data.live import LiveClips, live_loader
 from worldmodel.data.plan import BuildSettings, plan_episode
@@ -25,8 +24,6 @@ from worldmodel.data.record import jittered_rig
 from worldmodel.data.shard import Shard, ShardError
 from worldmodel.data.tables import table_to_checks, tables_to_frames
 from worldmodel.rig import load_rig
-from worldmodel.scene.scenario import load_scenario
-from worldmodel.scene.scene import Scene
 from worldmodel.scene.state import pose_delta
 
 SETTINGS = BuildSettings(  # with this seed all three episodes use the same map, which is made once
@@ -203,8 +200,3 @@ def test_jittered_cameras_are_near_the_rig_and_decided_by_the_seed() -> None:
     for a, b in zip(rig.cameras, moved.cameras, strict=True):
         assert 0 < np.linalg.norm(np.subtract(a.position_m, b.position_m)) < 0.6
         assert abs(a.yaw_rad - b.yaw_rad) < 0.15
-
-
-def test_an_unknown_driver_is_refused_with_the_valid_names() -> None:
-    with pytest.raises(ValueError, match=r"expected a driver of expert, .*got 'chauffeur'"):
-        make_driver("chauffeur", Scene(load_scenario("u_turn"), 0), 0)

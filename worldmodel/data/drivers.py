@@ -9,6 +9,7 @@ from ..scene.actions import ActionChunk
 from ..scene.clock import FRAMES_PER_CHUNK
 from ..scene.expert import Expert
 from ..scene.scene import Scene
+from .perturbed import PerturbedExpert
 
 
 class Driver(Protocol):
@@ -32,6 +33,7 @@ class Constant:
 
 DRIVERS: Mapping[str, Callable[[Scene, int], Driver]] = {
     "expert": lambda scene, seed: Expert(scene),
+    "perturbed": PerturbedExpert,
     "constant": lambda scene, seed: Constant(),
     "brake": lambda scene, seed: Constant(accel_mps2=-3.0),
 }
