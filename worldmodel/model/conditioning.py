@@ -54,6 +54,29 @@ class Embedded:
     directions: Table  # ray angles [B, 1, 1, V N, 32]
     neighbours: Tensor  # additive [B, 1, 1, V N, V N]
 
+    def rows(self, rows: slice) -> "Embedded":
+        """Copies of some sessions' conditions."""
+        cos, sin = self.directions
+        return Embedded(
+            self.tokens[rows].clone(),
+            self.vector[rows].clone(),
+            (cos[rows].clone(), sin[rows].clone()),
+            self.neighbours[rows].clone(),
+        )
+
+    @classmethod
+    def concat(cls, parts: "Sequence[Embedded]") -> "Embedded":
+        """Sessions of several batches as one."""
+        if len(parts) == 1:
+            return parts[0]
+        cos, sin = (torch.cat([part.directions[k] for part in parts]) for k in (0, 1))
+        return cls(
+            torch.cat([part.tokens for part in parts]),
+            torch.cat([part.vector for part in parts]),
+            (cos, sin),
+            torch.cat([part.neighbours for part in parts]),
+        )
+
 
 class Conditioner(nn.Module):
     """Embeds conditions."""

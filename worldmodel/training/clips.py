@@ -107,7 +107,7 @@ def open_clips(folder: str | Path, encoded: bool = False) -> list[Clip]:
     Raises:
         ClipError: none there.
     """
-    paths = sorted(path.parent for path in Path(folder).expanduser().glob("*/clip.json"))
+    paths = sorted(path.parent for path in Path(folder).expanduser().rglob("clip.json"))
     clips = [clip for clip in map(Clip, paths) if clip.encoded or not encoded]
     if not clips:
         raise ClipError(f"expected {'encoded ' if encoded else ''}clips in {folder}, got none")

@@ -28,10 +28,11 @@ def encode_clip(clip: Clip, tokenizer: Tokenizer, digest: str, keep_frames: bool
     frames = clip.arrays.frames
     if frames is None:
         raise ClipError(f"expected frames in {clip.folder}, got none")
-    latents, last = encode_frames(tokenizer, frames, np.arange(1, len(frames)).reshape(-1, FRAMES))
+    latents = encode_frames(tokenizer, frames, np.arange(1, len(frames)).reshape(-1, FRAMES))
     boundaries = np.arange(0, len(frames), FRAMES)
-    stills, first = encode_frames(tokenizer, frames, np.repeat(boundaries[:, None], FRAMES, axis=1))
-    history = torch.cat([first[:1], last])  # what a session sees: the tokeniser's own pictures
+    stills = encode_frames(tokenizer, frames, np.repeat(boundaries[:, None], FRAMES, axis=1))
+    # What a session sees: the tokeniser's own pictures.
+    history = torch.cat([last_images(tokenizer, part) for part in (stills[:1], *latents.split(KEEP))])
     _replace(clip.folder / "stills.npy", stills.half().numpy())
     _replace(clip.folder / "history.npy", (history.clamp(0, 1) * 255).round().byte().numpy())
     (clip.folder / "tokenizer.txt").write_text(digest)
@@ -42,7 +43,7 @@ def encode_clip(clip: Clip, tokenizer: Tokenizer, digest: str, keep_frames: bool
 
 
 @torch.no_grad()
-def encode_frames(tokenizer: Tokenizer, frames: np.ndarray, images: np.ndarray) -> tuple[Tensor, Tensor]:
+def encode_frames(tokenizer: Tokenizer, frames: np.ndarray, images: np.ndarray) -> Tensor:
     """Encode groups of four images.
 
     Args:
@@ -51,16 +52,21 @@ def encode_frames(tokenizer: Tokenizer, frames: np.ndarray, images: np.ndarray) 
         images: int [T, 4].
 
     Returns:
-        Latents [T, V, C, h, w] and the last decoded image at raster resolution [T, V, 3, H / 4, W / 4].
+        Latents float32 [T, V, C, h, w].
     """
-    latents, last = [], []
-    dtype = tokenizer.encoder.layers[0].weight.dtype
-    for part in np.array_split(images, max(1, len(images) // KEEP)):
-        pixels = torch.from_numpy(frames[part]).permute(0, 2, 1, 5, 3, 4).to(dtype) / 255  # T V F 3 H W
-        z = tokenizer.encode(pixels)
-        latents.append(z.float())
-        last.append(reduce(tokenizer.decode(z)[:, :, -1].float()))
-    return torch.cat(latents), torch.cat(last)
+    latents = []
+    for part in np.array_split(images, -(-len(images) // KEEP)):
+        pixels = torch.from_numpy(frames[part]).permute(0, 2, 1, 5, 3, 4).float() / 255  # T V F 3 H W
+        with torch.autocast("cpu", torch.bfloat16):
+            latents.append(tokenizer.encode(pixels).float())
+    return torch.cat(latents)
+
+
+@torch.no_grad()
+def last_images(tokenizer: Tokenizer, latents: Tensor) -> Tensor:
+    """The last decoded image of latents [T, V, C, h, w], at raster resolution: [T, V, 3, 4 h, 4 w]."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return reduce(tokenizer.decode(latents)[:, :, -1].float())
 
 
 def encode_clips(

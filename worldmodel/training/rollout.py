@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.cycle import place_of
 from ..model.conditioning import Conditions, Embedded
 from ..model.config import FRAMES, RASTER_STRIDE
 from ..model.dit import DiT, commit_step
@@ -83,12 +84,12 @@ def roll_out(
     pictures: list[Tensor] = []
     source: Tensor | None = None
     for chunk in range(options.chunks):
-        ahead = chunk % options.cycle + 1
+        turn = place_of(chunk, options.cycle)
+        ahead = turn.ahead
         places = [Place(start + chunk, False, ahead) for start in starts]
         _, embedded = _prepare(dit, clips, places, views, source, options)
         context = cache.context(rows, one * ahead)
-        cycle = chunk // options.cycle
-        noise = torch.stack([chunk_noise(seed + row, cycle, names[row], latent_size) for row in rows])
+        noise = torch.stack([chunk_noise(seed + row, turn.noise, names[row], latent_size) for row in rows])
         clean = sample(
             lambda x, step, e=embedded, c=context: dit.denoise(x, step, e, c),  # type: ignore[misc]
             noise,
@@ -97,7 +98,7 @@ def roll_out(
         frames = tokenizer.decode(clean.to(tokenizer.mean.dtype)).float().clamp(0, 1)  # B V F 3 H W
         made.append(clean)
         pictures.append(frames)
-        if ahead == options.cycle:
+        if turn.commits:
             dit.kv_update(clean, commit, embedded, cache, rows, one * ahead)
             source = reduce(frames[:, :, -1])
     return [

@@ -50,7 +50,9 @@ def _ceiling(rollout: Rollout, tokenizer: Tokenizer, true: torch.Tensor) -> floa
     latents = rollout.clip.arrays.latents
     assert latents is not None
     span = slice(rollout.start, rollout.start + len(rollout.latents))
-    decoded = tokenizer.decode(torch.from_numpy(latents[span][:, rollout.views]).float())  # T V F 3 H W
+    with torch.autocast("cpu", torch.bfloat16):
+        chosen = torch.from_numpy(latents[span][:, rollout.views]).float()
+        decoded = tokenizer.decode(chosen).float()  # T V F 3 H W
     return float(psnr(decoded.transpose(1, 2).flatten(0, 1).clamp(0, 1), true[1:]))
 
 

@@ -71,9 +71,10 @@ class TokenizerTask:
         """See `Task.evaluate`."""
         model = self._averaged(weights)
         true = torch.from_numpy(np.stack(self._held_out)).to(self.run.device).float() / 255
-        latents = model.encode(true)
-        made = model.decode(latents).clamp(0, 1)
-        noisy = model.decode(latents + 0.1 * torch.randn_like(latents)).clamp(0, 1)
+        with torch.autocast(true.device.type, torch.bfloat16):
+            latents = model.encode(true)
+            made = model.decode(latents).float().clamp(0, 1)
+            noisy = model.decode(latents + 0.1 * torch.randn_like(latents)).float().clamp(0, 1)
         shown = torch.stack([true[:12, -1], made[:12, -1]], dim=1)
         write_mosaic(folder / f"sample_{clock.step:06d}.png", shown.movedim(2, -1))
         return {"held_out_psnr": float(psnr(made, true)), "held_out_noisy_psnr": float(psnr(noisy, true))}
@@ -91,7 +92,9 @@ class TokenizerTask:
         rng = np.random.default_rng(7)
         drawn = [self._draw(self._clips, rng)[0] for _ in range(4 * HELD_OUT_SAMPLES)]
         frames = torch.from_numpy(np.stack(drawn)).to(self.run.device).float() / 255
-        model.set_statistics(torch.cat([model.encode_raw(part) for part in frames.split(HELD_OUT_SAMPLES)]))
+        with torch.autocast(frames.device.type, torch.bfloat16):
+            raw = torch.cat([model.encode_raw(part) for part in frames.split(HELD_OUT_SAMPLES)])
+        model.set_statistics(raw)
         return model.eval()
 
     def _draw(self, clips: Sequence[Clip], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,116 @@
+"""From scene states to what the network reads: layout, motion, re-projected history, rays, weather."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..layout import LayoutRenderer
+from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
+from ..model.config import FRAMES, ModelConfig
+from ..model.rays import CameraTensors, ground_depth, plucker
+from ..model.reproject import reproject
+from ..rig import Rig
+from ..scene.state import Atmosphere, EgoState, SceneFrame, pose_delta
+from ..scene.world import StaticWorld
+from .memory import Memory
+
+
+@dataclass(frozen=True)
+class Request:
+    """One session's part of a batch."""
+
+    world: StaticWorld
+    atmosphere: Atmosphere
+    rig: Rig  # at the model's resolution
+    frames: Sequence[SceneFrame]  # the four to come
+    memory: Memory
+    ahead: int  # latent frames since the last commit
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Conditions of a batch, and what the next history will need."""
+
+    conditions: Conditions
+    depth: Tensor  # [B, V, F, h, w] metres
+
+
+class ConditionBuilder:
+    """Builds conditions; keeps per-rig geometry."""
+
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        self._config, self._device = config, device
+        self._renderers: dict[Rig, LayoutRenderer] = {}
+        self._cameras: dict[Rig, CameraTensors] = {}
+
+    def cameras(self, rig: Rig) -> CameraTensors:
+        """Geometry of a rig."""
+        if rig not in self._cameras:
+            self._cameras[rig] = CameraTensors.from_rig(rig).to(self._device)
+        return self._cameras[rig]
+
+    def depth_of(self, request: Request) -> Tensor:
+        """Distance along every ray at the request's frames, [V, F, h, w]."""
+        return self._draw([request])[1][0]
+
+    def build(self, requests: Sequence[Request], layout: bool) -> Prepared:
+        """Conditions of sessions with equally many cameras. Without layout, depth is flat ground and the far distance."""
+        cameras = CameraTensors.stack([self.cameras(request.rig) for request in requests])
+        rasters, depth = self._draw(requests) if layout else (None, self._flat(cameras))
+        memories = [request.memory for request in requests]
+        history = reproject(
+            torch.stack([memory.source for memory in memories]),
+            torch.stack([memory.source_depth for memory in memories]),
+            depth,
+            self._tensor([poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]),
+            cameras,
+        )
+        conditions = Conditions(
+            motion=torch.stack([self._motion(request) for request in requests])[:, None],
+            rays=plucker(cameras),
+            groups=torch.stack([group_indices([c.group for c in r.rig.cameras]) for r in requests]).to(self._device),
+            neighbours=cameras.neighbours,
+            appearance=torch.stack([appearance_vector(r.atmosphere) for r in requests]).to(self._device),
+            layout=None if rasters is None else rasters[:, :, None],
+            history=history[:, :, None],
+        )
+        return Prepared(conditions, depth)
+
+    def _draw(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
+        """Layouts [B, V, F, C, h, w] and depth [B, V, F, h, w], sessions of one rig together."""
+        rasters: dict[int, Tensor] = {}
+        depth: dict[int, Tensor] = {}
+        for rig in dict.fromkeys(request.rig for request in requests):
+            chosen = [i for i, request in enumerate(requests) if request.rig == rig]
+            drawn = self._renderer(rig).render_batch([(requests[i].world, requests[i].frames) for i in chosen])
+            for i, one in zip(chosen, drawn, strict=True):
+                rasters[i] = torch.from_numpy(one.rasters).transpose(0, 1).to(self._device)
+                depth[i] = torch.from_numpy(one.depth_m).transpose(0, 1).to(self._device)
+        order = range(len(requests))
+        return torch.stack([rasters[i] for i in order]), torch.stack([depth[i] for i in order])
+
+    def _flat(self, cameras: CameraTensors) -> Tensor:
+        return ground_depth(cameras)[:, :, None].expand(-1, -1, FRAMES, -1, -1)
+
+    def _motion(self, request: Request) -> Tensor:
+        memory = request.memory
+        egos = [memory.last, *(frame.ego for frame in request.frames)]
+        deltas = self._tensor([pose_delta(a, b) for a, b in zip(egos, egos[1:], strict=False)])
+        since = self._tensor(pose_delta(memory.anchor, memory.last))
+        return motion_vector(deltas, since, torch.tensor(request.ahead, device=self._device))
+
+    def _renderer(self, rig: Rig) -> LayoutRenderer:
+        if rig not in self._renderers:
+            self._renderers[rig] = LayoutRenderer(rig, device=self._device)
+        return self._renderers[rig]
+
+    def _tensor(self, values: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+        return torch.from_numpy(np.array(values, np.float32)).to(self._device)
+
+
+def poses_from(anchor: EgoState, frames: Sequence[SceneFrame]) -> np.ndarray:
+    """Ego poses at some frames in the frame of another moment, float64 [F, 3]."""
+    return np.stack([pose_delta(anchor, frame.ego) for frame in frames])

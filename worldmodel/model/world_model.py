@@ -1,0 +1,89 @@
+"""A whole world model: config, tokeniser and network, loaded by name or from a file."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..preset_files import PACKAGE_DIR
+from .checkpoint import CheckpointError, checkpoint_config, load_checkpoint, load_weights
+from .config import ConfigError, ModelConfig, load_model_config
+from .dit import DiT
+from .tokenizer import Tokenizer
+
+WEIGHTS_DIR = PACKAGE_DIR / "weights"
+
+
+@dataclass(frozen=True)
+class WorldModel:
+    """Networks in eval mode, with the digest that snapshots and reports name them by."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+    dit: DiT
+    digest: str
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "WorldModel":
+        """The same on a device and in a number format."""
+        return replace(
+            self,
+            tokenizer=self.tokenizer.to(device, dtype).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            dit=self.dit.to(device, dtype),
+        )
+
+
+def load_world_model(name: str) -> WorldModel:
+    """Load a shipped model by name, or a checkpoint by path.
+
+    A preset marked as untrained gets random weights, always the same, and the digest `random`.
+
+    Raises:
+        CheckpointError: no weights, or weights that do not fit; the message lists what there is.
+        ConfigError, PresetError: no such model.
+    """
+    if name.endswith(".safetensors"):
+        return _from_file(Path(name).expanduser(), None)
+    config = load_model_config(name)
+    if not config.trained:
+        return _random(config)
+    path = WEIGHTS_DIR / f"{name}.safetensors"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in WEIGHTS_DIR.glob("*.safetensors"))) or "none"
+        raise CheckpointError(f"expected weights of {name!r} in the package, got only: {there}")
+    return _from_file(path, config)
+
+
+def build_world_model(config: ModelConfig, digest: str = "random") -> WorldModel:
+    """Networks with fresh weights."""
+    tokenizer, dit = Tokenizer(config.tokenizer), DiT(config.dit, config.tokenizer.channels)
+    return WorldModel(config, _frozen(tokenizer), _frozen(dit), digest)
+
+
+def _from_file(path: Path, preset: ModelConfig | None) -> WorldModel:
+    """A checkpoint. The preset decides how the model is used, the file what it is."""
+    checkpoint = load_checkpoint(path)
+    config = checkpoint_config(checkpoint, ModelConfig)
+    if preset is not None:
+        for part in ("tokenizer", "dit"):
+            wanted, found = getattr(preset, part), getattr(config, part)
+            if wanted != found:
+                raise ConfigError(f"{path.name}: expected {part} {wanted}, got {found}")
+        config = preset
+    model = build_world_model(config, checkpoint.digest)
+    load_weights(model.tokenizer, checkpoint, "tokenizer.")
+    load_weights(model.dit, checkpoint, "dit.")
+    return model
+
+
+def _random(config: ModelConfig) -> WorldModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_world_model(config)
+        for parameter in model.dit.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))  # zero-initialised parts come alive
+    return model
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    return module.eval().requires_grad_(False)
