@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -225,16 +226,20 @@ class DriverSocket:
 
     def _live(self, name: str | None) -> LiveSession:
         if name is None and len(self.sessions) == 1:
-            return next(iter(self.sessions.values()))
+            return self._awake(next(iter(self.sessions.values())))
         if name is None:
             raise ProtocolError(
                 ErrorCode.BAD_MESSAGE, f"expected a session name: this socket drives {len(self.sessions)}"
             )
         if name not in self.sessions:
             raise ProtocolError(ErrorCode.UNKNOWN_SESSION, f"expected a session of this socket, got {name!r}")
-        live = self.sessions[name]
+        return self._awake(self.sessions[name])
+
+    def _awake(self, live: LiveSession) -> LiveSession:
+        """Its driver has said something; if it is gone, say why."""
         if live.error is not None and live.error.fatal:
             raise live.error
+        live.active_s = time.monotonic()
         return live
 
     def _error(self, error: ProtocolError, request_id: int | None, session: str | None = None) -> ErrorReply:

@@ -101,16 +101,17 @@ class Hub:
         """End a session and free its slot."""
         if self.sessions.pop(live.name, None) is None:
             return
-        was_lost = live.state.phase is Phase.RECOVERING
-        live.state.close()
-        live.error = live.error or ProtocolError(
-            ErrorCode.UNKNOWN_SESSION, f"the session has ended: {reason}"
-        )
-        self._end(live, reason)
-        if not was_lost:
-            with contextlib.suppress(WorkerLostError):
-                await self.pool.work(live.worker, CloseWork, session=live.name)
-        live.worker.sessions.discard(live.name)
+        async with live.lock:  # whatever runs comes to its end first
+            was_lost = live.state.phase is Phase.RECOVERING
+            live.state.close()
+            live.error = live.error or ProtocolError(
+                ErrorCode.UNKNOWN_SESSION, f"the session has ended: {reason}"
+            )
+            self._end(live, reason)
+            if not was_lost:
+                with contextlib.suppress(WorkerLostError):
+                    await self.pool.work(live.worker, CloseWork, session=live.name)
+            live.worker.sessions.discard(live.name)
 
     # Operations -------------------------------------------------------------------------------------------------
 
@@ -390,7 +391,6 @@ class Hub:
         async with live.lock:
             if live.state.phase is Phase.CLOSED:
                 raise live.error or ProtocolError(ErrorCode.UNKNOWN_SESSION, "the session has ended")
-            live.active_s = time.monotonic()
             yield
 
     async def _until_recovered(self, live: LiveSession) -> None:

@@ -48,7 +48,9 @@ class PoolConfig:
     encode_threads: int = 2
     ready_timeout_s: float = 600.0
     heartbeat_timeout_s: float = 10.0
-    step_timeout_s: float = 10.0  # at least; raised to 20 times the slowest recent step
+    step_timeout_s: float = (
+        10.0  # raised to 20 times the slowest recent step; the first one has control_timeout_s
+    )
     control_timeout_s: float = 120.0  # open, restore, snapshot, fork: may compile or build maps
     breaker_losses: int = 3
     breaker_window_s: float = 300.0
@@ -242,6 +244,7 @@ class WorkerPool:
     async def _spawn(self, worker: Worker) -> None:
         worker.state, worker.identity = "starting", f"{worker.name}.{next(self._generation)}".encode()
         worker.ready.clear()
+        worker.slowest_step_s = 0.0
         config = WorkerConfig(
             name=worker.identity.decode(),
             address=self._address,
@@ -287,7 +290,9 @@ class WorkerPool:
     def _stuck(self, worker: Worker, now_s: float) -> str | None:
         if now_s - worker.heartbeat_s > self.config.heartbeat_timeout_s:
             return "no heartbeat"
-        step_s = max(self.config.step_timeout_s, 20 * worker.slowest_step_s)
+        # The first step of a worker may compile.
+        warm_s = max(self.config.step_timeout_s, 20 * worker.slowest_step_s)
+        step_s = warm_s if worker.slowest_step_s > 0 else self.config.control_timeout_s
         for pending in worker.pending.values():
             limit_s = step_s if pending.kind == "StepWork" else max(step_s, self.config.control_timeout_s)
             if now_s - pending.began_s > limit_s:

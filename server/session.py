@@ -189,7 +189,7 @@ class Session:
 
     def lose(self, snapshot_chunk: int | None) -> ProtocolError:
         """The worker is gone: recover from a snapshot, or end. Returns what the driver is told."""
-        self._staged = self._offer = None
+        self._staged = self._offer = self._last = None  # what a retry would get is undone too
         self.phase = Phase.CLOSED if snapshot_chunk is None else Phase.RECOVERING
         self._rolled_back = True
         if snapshot_chunk is None:
@@ -310,6 +310,10 @@ class Session:
         return staged
 
     def _settle(self, staged: Staged, phase: Phase) -> None:
+        if self.phase is Phase.CLOSED:
+            raise ProtocolError(
+                ErrorCode.UNKNOWN_SESSION, f"session {self.name} ended during {staged.operation}"
+            )
         if self._staged is not staged:
             raise RuntimeError(f"expected the operation in flight, got a stale {staged.operation}")
         self._staged, self.phase = None, phase

@@ -1,11 +1,18 @@
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
-from clients.cli import build_app
+from server.commands import register
 from server.config import ConfigError, ServerConfig, load_config
+
+
+def build_app() -> typer.Typer:
+    app = typer.Typer()
+    register(app)
+    return app
 
 
 def test_later_sources_win(tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ async def test_a_dead_or_silent_worker_fails_its_work_and_is_replaced(
 
 
 async def test_a_worker_that_lives_but_makes_no_progress_is_replaced() -> None:
-    pool = await started(engines=({"name": "zero", "options": {"step_ms": 60_000}},), step_timeout_s=0.5)
+    pool = await started(
+        engines=({"name": "zero", "options": {"step_ms": 60_000}},), step_timeout_s=0.5, control_timeout_s=0.5
+    )
     try:
         worker = await open_world(pool, "a")
         with pytest.raises(WorkerLostError):

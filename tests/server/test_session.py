@@ -189,6 +189,15 @@ def test_a_lost_worker_without_a_snapshot_ends_the_session() -> None:
         session.attach("token")
 
 
+def test_a_session_that_ends_in_mid_step_refuses_the_commit() -> None:
+    session = ready()
+    staged = session.begin_step(step(0))
+    assert isinstance(staged, Staged)
+    session.close()
+    with refused(ErrorCode.UNKNOWN_SESSION, "ended during step"):
+        session.commit_step(staged, reply(0))
+
+
 # Real time ----------------------------------------------------------------------------------------------------------
 
 
