@@ -1,0 +1,199 @@
+/** The page: finds the server, then drives a session, watches one, or waits for somebody to choose. */
+
+import { Choices } from "./choices.js";
+import { $, setText } from "./dom.js";
+import { Driving, keptDriving } from "./driving.js";
+import { enter, keptToken } from "./entrance.js";
+import { Hands } from "./hands.js";
+import { Instruments } from "./instruments.js";
+import { Recorder } from "./recorder.js";
+import { Rest } from "./rest.js";
+import { SessionList } from "./session_list.js";
+import { Status } from "./status.js";
+import { Toolbar } from "./toolbar.js";
+import { View } from "./view.js";
+import { Watching } from "./watching.js";
+
+class Page {
+  constructor() {
+    this.role = null; // Driving, Watching, or null while nobody has chosen
+    this.rest = new Rest();
+    this.rest.token = keptToken();
+    this.status = new Status($("#status"), $("#card"), $("#toast"));
+    this.choices = new Choices($("#choices"));
+    this.instruments = new Instruments();
+    this.recorder = new Recorder();
+    this.views = [$("#view-a"), $("#view-b")].map((element) => new View(element, (name) => this.#pointAt(name)));
+    this.hands = new Hands(() => this.driving?.driver.go());
+    this.hands.attachTouch($("#wheel"), [[$("#go-pedal"), 0.6], [$("#brake-pedal"), -0.7]]);
+    this.sessionList = new SessionList($("#sessions ul"), $("#sessions .absent"), this.rest, (name) => this.watch(name));
+    this.toolbar = new Toolbar(this);
+    setInterval(() => this.#tick(), 500);
+  }
+
+  async begin() {
+    this.info = await enter(this.rest, this.status);
+    this.dtMs = this.info.dt_us / 1000;
+    this.chunkMs = this.info.frames_per_chunk * this.dtMs;
+    this.choices.fill(this.info);
+    const { engine, model, model_digest: digest, determinism } = this.info;
+    $("header h1").title = `${engine} · model ${model} ${digest.slice(0, 12)} · ${determinism}`;
+    await this.#route();
+  }
+
+  /** Watch the session in the address, go on with this tab's own, or wait for a choice. */
+  async #route() {
+    const watched = new URLSearchParams(location.hash.slice(1)).get("watch");
+    if (watched) return this.watch(watched);
+    const sessions = await this.rest.get("v1/sessions").catch(() => []);
+    const kept = keptDriving();
+    const own = kept && sessions.find(({ session, scenario }) => session === kept.sessions[0].session && scenario);
+    if (own) {
+      const cameras = this.info.rigs[own.rig].filter(({ name }) => own.cameras.includes(name));
+      return this.attempt(this.attach(kept.sessions.map((session) => ({ ...session, cameras })), kept.setup));
+    }
+    return this.idle(sessions.filter(({ driven, scenario }) => driven && scenario).at(-1)?.session);
+  }
+
+  // Roles ------------------------------------------------------------------------------------------------------
+
+  /** Nobody drives here; `driven` is a session that somebody else drives. */
+  idle(driven = null) {
+    this.#take(null);
+    const { rigs, default_rig } = this.info;
+    this.views[0].setCameras(rigs[this.choices.setup().rig] ?? rigs[default_rig], this.dtMs);
+    this.status.say("good", `ready: ${this.info.engine}`);
+    const actions = [["Drive", () => this.attempt(this.drive(this.choices.setup()))]];
+    if (driven) actions.unshift(["Watch the running session", () => this.watch(driven)]);
+    this.status.show("Take the wheel", "Choose a scenario above and drive it, or watch a session below.", actions);
+  }
+
+  /** Drive a scenario, in the session of this page if it has one. */
+  async drive(setup) {
+    if (!this.driving?.driver.sessions.length) {
+      this.#take(new Driving(this));
+      await this.role.open();
+    }
+    this.toolbar.offerBeside(this.choices.tiers, setup.options.tier);
+    this.views[1].visible = false;
+    if (this.driving.driver.sessions.length > 1) await this.driving.beside("");
+    this.sessionList.setCurrent(this.role.sessions);
+    await this.role.start(setup);
+  }
+
+  /** Drive sessions that exist: `{session, token, cameras}` each. */
+  async attach(sessions, setup) {
+    this.choices.show(setup);
+    this.#take(new Driving(this));
+    this.toolbar.offerBeside(this.choices.tiers, setup.options.tier);
+    await this.role.open(sessions, setup);
+    this.sessionList.setCurrent(this.role.sessions);
+  }
+
+  /** Watch a session that is driven elsewhere. */
+  watch(session) {
+    this.#take(null);
+    history.replaceState(null, "", `#watch=${session}`);
+    this.#take(new Watching(this, session), true);
+    this.sessionList.setCurrent([session]);
+  }
+
+  /** Copy the watched session and drive the copy. */
+  async takeTheWheel() {
+    const { session } = this.role;
+    const { cameras } = this.views[0].mosaic;
+    const seen = await this.rest.get(`v1/sessions/${session}`);
+    const [copy] = await this.rest.post(`v1/sessions/${session}/fork`, { count: 1 });
+    const setup = { ...this.choices.setup(), scenario: seen.scenario, rig: seen.rig, mode: seen.mode };
+    await this.attach([{ session: copy.session, token: copy.resume_token, cameras }], setup);
+  }
+
+  /** The driver's role, or null. */
+  get driving() {
+    return this.role instanceof Driving ? this.role : null;
+  }
+
+  #take(role, keepAddress = false) {
+    this.role?.close();
+    if (this.recorder.recording) this.film();
+    this.role = role;
+    document.body.dataset.role = role === null ? "idle" : this.driving ? "drive" : "watch";
+    this.views[1].visible = false;
+    this.views.forEach((view) => view.title(""));
+    this.instruments.clear(this.chunkMs);
+    this.recorder.forget();
+    if (!keepAddress) history.replaceState(null, "", location.pathname + location.search);
+    this.sessionList.setCurrent([]);
+    if (role === null) this.status.hide();
+  }
+
+  // What the roles use -----------------------------------------------------------------------------------------
+
+  /** Another world in view `index`. */
+  newWorld(index, cameras) {
+    this.views[index].setCameras(cameras, this.dtMs);
+    if (index === 0) this.instruments.clear(this.chunkMs);
+  }
+
+  /** A chunk's pictures; both views start a chunk at the same moment. */
+  show(index, message) {
+    if (index === 0) this.arrived = performance.now();
+    this.views[index].show(message, this.arrived);
+    if (index === 0) setText($("#speedo"), `${(message.ego.row(-1)[3] * 3.6).toFixed(0)} km/h`);
+  }
+
+  sayPace(doing) {
+    const { factor } = this.instruments;
+    this.status.say("good", factor === null ? doing : `${doing} at ${factor.toFixed(2)} × real time`);
+  }
+
+  /** How a socket stands; `actions` are offered when it was refused. */
+  showConnection(name, problem, retryInS, actions) {
+    if (name === "open") this.status.hide();
+    else if (name === "connecting") this.status.say("busy", "connecting");
+    else if (name === "waiting") {
+      this.status.say("bad", `${problem.message}; next try in ${Math.ceil(retryInS)} s`);
+      this.status.problem(problem);
+    } else if (name === "refused" && problem.code === "UNAUTHENTICATED") this.begin();
+    else if (name === "refused") {
+      this.status.say("bad", problem.message);
+      this.status.problem(problem, actions);
+    }
+  }
+
+  /** Wait for an operation; show what went wrong. Resolves to null then. */
+  async attempt(operation) {
+    try {
+      return (await operation) ?? true;
+    } catch (problem) {
+      if (problem.code === "BAD_REQUEST") this.status.problem(problem, [["Close", () => this.status.hide()]]);
+      else this.status.noteProblem(problem);
+      return null;
+    }
+  }
+
+  film() {
+    if (this.recorder.recording) this.recorder.stop();
+    else this.recorder.start(this.views[0].mosaic, 1000 / this.dtMs);
+    this.toolbar.showFilm(this.recorder.recording);
+  }
+
+  /** Let one camera fill the mosaics, or bring all back. */
+  enlarge(index) {
+    const name = this.views[0].mosaic.cameras?.[index]?.name;
+    if (name) this.views.filter(({ mosaic }) => mosaic.tiles.size).forEach(({ mosaic }) => mosaic.focus(name));
+  }
+
+  #pointAt(name) {
+    this.instruments.above.camera = this.views[0].mosaic.cameras.find((camera) => camera.name === name) ?? null;
+    this.instruments.above.draw();
+  }
+
+  /** Twice a second: what only time can tell. */
+  #tick() {
+    this.instruments.showFps(this.views[0].mosaic.rate());
+    this.role?.tick(performance.now());
+  }
+}
+
+new Page().begin();

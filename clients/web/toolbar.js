@@ -1,0 +1,73 @@
+/** Buttons, pickers and shortcuts of the page; what they do is the page's and its role's. */
+
+import { $ } from "./dom.js";
+
+export class Toolbar {
+  constructor(page) {
+    this.page = page;
+    this.#buttons();
+    this.#pickers();
+    addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  /** Show what can be done now. */
+  showPhase({ waiting, over, mode }) {
+    $("#pause").firstChild.textContent = waiting ? "Go " : "Wait ";
+    $("#pause").disabled = Boolean(over) || (!waiting && mode === "realtime");
+    $("#beside").disabled = mode === "realtime";
+  }
+
+  showRewind(possible) {
+    $("#rewind").disabled = !possible;
+  }
+
+  showFilm(recording) {
+    $("#film").setAttribute("aria-pressed", String(recording));
+    $("#film").textContent = recording ? "Stop and save" : "Record video";
+  }
+
+  /** What may stand beside a world of this tier. */
+  offerBeside(tiers = [], tier = "exact") {
+    const others = tiers.filter((name) => name !== tier);
+    const offers = [["", "nothing"], ["copy", "a copy, from here"], ...others.map((name) => [name, `tier ${name}, from the start`])];
+    $("#beside").replaceChildren(...offers.map(([name, label]) => new Option(label, name)));
+  }
+
+  #buttons() {
+    const { page } = this;
+    const clicks = {
+      pause: () => page.driving?.pauseOrGo(),
+      rewind: () => page.driving?.rewind(),
+      again: () => page.driving?.again(),
+      film: () => page.film(),
+      log: () => page.recorder.saveLog(),
+      take: () => page.attempt(page.takeTheWheel()),
+      leave: () => page.idle(),
+    };
+    for (const [id, act] of Object.entries(clicks)) $(`#${id}`).addEventListener("click", act);
+    this.keys = { KeyP: clicks.pause, KeyB: clicks.rewind, KeyR: clicks.again };
+    $("#film").hidden = !page.recorder.canFilm;
+  }
+
+  #pickers() {
+    const { page } = this;
+    $("#choices").addEventListener("submit", (event) => {
+      event.preventDefault();
+      document.activeElement?.blur?.(); // the keys drive now
+      page.attempt(page.drive(page.choices.setup()));
+    });
+    $("#choices [name=rig]").addEventListener("change", () => page.role === null && page.idle());
+    $("#beside").addEventListener("change", ({ target }) => {
+      target.blur();
+      page.driving?.beside(target.value);
+    });
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (event.target instanceof HTMLElement && event.target.matches("input, select, textarea")) return;
+    this.keys[event.code]?.();
+    const number = /^Digit([1-9])$/.exec(event.code)?.[1];
+    if (number) this.page.enlarge(Number(number) - 1);
+  }
+}
