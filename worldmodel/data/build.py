@@ -1,10 +1,12 @@
 """Builds data folders with worker processes. Killed at any moment, it goes on where it stopped, to the same bytes."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from threading import Thread
 
 import torch
 
@@ -97,7 +99,16 @@ def _in_workers(
 def _start_worker(settings: BuildSettings, device: str) -> None:
     global _recorder
     torch.set_num_threads(1)  # one core per worker
+    Thread(target=_end_with_parent, daemon=True).start()
     _recorder = Recorder(settings, device)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(path: Path, settings: BuildSettings, index: int) -> Entry:
