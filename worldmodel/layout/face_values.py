@@ -10,7 +10,7 @@ from worldmodel.reference.view import View
 
 from .channels import NEAR_M
 
-EDGE_PIXELS = 1.25
+EDGE_PIXELS = 1.5  # a line of about one pixel along every edge
 
 
 def face_values(view: View, pairs: Pairs, layer: Layer, poses: Tensor) -> dict[str, Tensor]:

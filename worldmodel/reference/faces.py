@@ -34,13 +34,14 @@ class Kind(IntEnum):
     POLE = 14
     RAIL = 15  # guard rail: shaped
     TREE = 16  # shaped: style
-    PEDESTRIAN = 17  # shaped: walking phase [rad], style
-    CYCLIST = 18  # shaped: pedalling phase [rad], style
-    SIGN = 19  # shaped: style, seen from behind
-    SHADOW = 20  # shaped, lies on the ground: strength, softness [m]
+    CONIFER = 17  # shaped: style
+    PEDESTRIAN = 18  # shaped: walking phase [rad], style
+    CYCLIST = 19  # shaped: pedalling phase [rad], style
+    SIGN = 20  # shaped: style, seen from behind
+    SHADOW = 21  # shaped, lies on the ground: strength, softness [m]
 
 
-SHAPED = (Kind.RAIL, Kind.TREE, Kind.PEDESTRIAN, Kind.CYCLIST, Kind.SIGN, Kind.SHADOW)
+SHAPED = tuple(kind for kind in Kind if kind >= Kind.RAIL)
 
 
 @dataclass(frozen=True)

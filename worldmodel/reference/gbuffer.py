@@ -16,6 +16,7 @@ from .view import PIXELS, View
 
 MIN_COVERAGE = 1.0 / 64
 _NOTHING = torch.iinfo(torch.int64).max
+_INSIDE, _TILE_BITS = PIXELS - 1, PIXELS.bit_length() - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class Layer:
     """P pixels and the face each shows, sorted by the kind of face."""
 
     pixel: Tensor  # int64 [P] into snapshots * slots
+    slot: Tensor  # int64 [P] into slots: the pixel of its snapshot
     pair: Tensor  # int64 [P]
     kinds: tuple[tuple[int, slice], ...]  # each kind that occurs, and where
     coverage: Tensor  # float32 [P] share of the pixel, already reduced by the layers in front
@@ -69,7 +71,7 @@ def _resolve(
         best.scatter_reduce_(0, row[:, None].expand(-1, PIXELS), keys, "amin")
         flat = best.view(-1)
         pixel = ((flat != _NOTHING) & (covered < 1 - MIN_COVERAGE)).nonzero()[:, 0]
-        element = flat.index_select(0, pixel).bitwise_and_(0xFFFFFFFF).mul_(PIXELS).add_(pixel % PIXELS)
+        element = flat.index_select(0, pixel).bitwise_and_(0xFFFFFFFF).mul_(PIXELS).add_(pixel & _INSIDE)
         before = covered.index_select(0, pixel)
         share = torch.minimum(torch.take(coverage, element), 1 - before)
         covered.index_copy_(0, pixel, before.add_(share))
@@ -96,28 +98,32 @@ def _layer(
     element: Tensor,
     share: Tensor,
 ) -> Layer:
-    pair = candidates.pair.index_select(0, element // PIXELS)
-    kind, order = torch.sort(pairs.kind.index_select(0, pair), stable=True)
-    pixel, element, share, pair = (t.index_select(0, order) for t in (pixel, element, share, pair))
-    distance = torch.take(distances, element)
-    ray, pixel_rad = ray_of(view, pixel)
+    candidate = element >> _TILE_BITS
+    kind, order = torch.sort(pairs.kind[candidates.pair].index_select(0, candidate), stable=True)
+    pixel, element, share, candidate = (t.index_select(0, order) for t in (pixel, element, share, candidate))
+    pair = candidates.pair.index_select(0, candidate)
+    slot = (candidates.tile.index_select(0, candidate) << _TILE_BITS).add_(element & _INSIDE)
+    distance, pixel_rad, ray = (
+        torch.take(distances, element),
+        torch.take(view.pixel_rad, slot),
+        rays_of(view, slot),
+    )
     u, v = (_along(axis, pair, ray, distance) for axis in (pairs.right, pairs.up))
     plane, lying = pairs.plane.index_select(0, pair), pairs.lying.index_select(0, pair)
     fu, fv = footprint(distance, pixel_rad, plane, lying)
-    return Layer(pixel, pair, _runs(kind), share, distance, u, v, fu, fv)
+    return Layer(pixel, slot, pair, _runs(kind), share, distance, u, v, fu, fv)
 
 
-def ray_of(view: View, pixel: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Components of the rays [P] through pixels of snapshots * slots, and the pixels' angles [P]."""
-    slot = pixel % view.slots
-    first = slot // PIXELS * (3 * PIXELS) + slot % PIXELS
+def rays_of(view: View, slot: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Components of the rays [P] through slots."""
+    first = (slot >> _TILE_BITS).mul_(3 * PIXELS).add_(slot & _INSIDE)
     x, y, z = (torch.take(view.rays, first + k * PIXELS) for k in range(3))
-    return (x, y, z), torch.take(view.pixel_rad, slot)
+    return x, y, z
 
 
 def edge_pixels(view: View, pairs: Pairs, layer: Layer) -> Tensor:
     """Distance of each pixel of a layer from the nearest edge of its face, float32 [P], in pixels."""
-    ray, pixel_rad = ray_of(view, layer.pixel)
+    ray, pixel_rad = rays_of(view, layer.slot), torch.take(view.pixel_rad, layer.slot)
     edges = pairs.edges.permute(1, 2, 0).contiguous()  # [4, 3, K]
     sines = [sum(edge[k].index_select(0, layer.pair) * ray[k] for k in range(3)) for edge in edges]
     return torch.stack(sines).amin(0) / pixel_rad  # type: ignore[arg-type]

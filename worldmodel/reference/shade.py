@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .gbuffer import GBuffer, Layer, ray_of
+from .gbuffer import GBuffer, Layer, rays_of
 from .ground import GroundView
 from .light import HEADLIGHT_RGB, LAMPS_ON, STREET_LAMP_RGB, Light, haze_share, headlight
 from .lightmap import LightMap
@@ -97,8 +97,7 @@ def _layer_color(view: View, pairs: Pairs, layer: Layer, light: Light, on_pairs:
 
 def _headlights(view: View, layer: Layer, light: Light) -> Tensor:
     """The ego's head lamps on faces, [3, P]."""
-    ray, _ = ray_of(view, layer.pixel)
-    camera = layer.pixel % view.slots // (view.tiles * PIXELS)
+    ray, camera = rays_of(view, layer.slot), layer.slot // (view.tiles * PIXELS)
     x, y, z = (layer.distance * ray[k] + view.position[:, k].index_select(0, camera) for k in range(3))
     strength = headlight(x, y, z) * light.lamps * (light.lamps > LAMPS_ON)
     return strength.new_tensor(HEADLIGHT_RGB)[:, None] * strength

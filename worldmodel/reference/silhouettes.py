@@ -60,18 +60,27 @@ def _rail(_: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Te
 
 
 def _tree(a: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor, fv: Tensor) -> Tensor:
-    """A lobed crown, or a cone for every third style, on a trunk."""
+    """A lobed crown on a trunk."""
     style = a[:, 0:1]
-    x, size = u - width / 2, torch.maximum(fu, fv)
-    middle, ry = 0.62 * height, 0.38 * height
-    angle = torch.atan2(v - middle, x)
-    lobes = 1 + 0.07 * torch.sin(5 * angle + style) + 0.05 * torch.sin(9 * angle + 2.3 * style)
-    crown = _ellipse(x, v - middle, 0.46 * width * lobes, 0.96 * ry * lobes)
-    edge = 0.5 * width * (1 - (v - 0.2 * height) / (0.8 * height)) * (0.86 + 0.14 * torch.sin(v * 5 + style))
-    cone = torch.minimum(edge - x.abs(), v - 0.2 * height) * 0.9
-    leaves = torch.where(style % 3 < 0.5, cone, crown)
-    trunk = torch.minimum(0.06 * width.clamp(max=4.0) - x.abs(), 0.5 * height - v)
-    return torch.maximum(_cover(leaves, size), _cover(trunk, fu))
+    x, y = (u - width / 2) / (0.47 * width), (v - 0.62 * height) / (0.37 * height)
+    lobes = 1 + 0.09 * torch.sin(7 * x + style) * torch.sin(6 * y + 2.3 * style)
+    crown = _ellipse(x * 0.47 * width, y * 0.37 * height, 0.47 * width * lobes, 0.37 * height * lobes)
+    return torch.maximum(_cover(crown, torch.maximum(fu, fv)), _trunk(u, v, width, height, fu))
+
+
+def _conifer(
+    a: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor, fv: Tensor
+) -> Tensor:
+    """A cone with ragged edges on a trunk."""
+    low = 0.2 * height
+    edge = 0.5 * width * (height - v) / (height - low) * (0.86 + 0.14 * torch.sin(v * 5 + a[:, 0:1]))
+    cone = 0.9 * torch.minimum(edge - (u - width / 2).abs(), v - low)
+    return torch.maximum(_cover(cone, torch.maximum(fu, fv)), _trunk(u, v, width, height, fu))
+
+
+def _trunk(u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor) -> Tensor:
+    half = 0.06 * width.clamp(max=4.0)
+    return _cover(torch.minimum(half - (u - width / 2).abs(), 0.5 * height - v), fu)
 
 
 def _pedestrian(
@@ -129,6 +138,7 @@ def _shadow(a: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: 
 _SHAPES = {
     Kind.RAIL: _rail,
     Kind.TREE: _tree,
+    Kind.CONIFER: _conifer,
     Kind.PEDESTRIAN: _pedestrian,
     Kind.CYCLIST: _cyclist,
     Kind.SIGN: _sign,

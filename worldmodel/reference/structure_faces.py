@@ -69,12 +69,11 @@ def _rail(structure: Structure) -> Faces:
 
 
 def _tree(structure: Structure) -> Faces:
-    corners = upright(
-        structure.x_m, structure.y_m, max(structure.width_m, structure.length_m), 0.0, structure.height_m
-    )
-    return faces.make(
-        corners[None], Kind.TREE, structure.color_rgb, (structure.style % 1024,), billboard=True
-    )
+    """Every third style is a conifer."""
+    style, width = structure.style % 1024, max(structure.width_m, structure.length_m)
+    corners = upright(structure.x_m, structure.y_m, width, 0.0, structure.height_m)
+    kind = Kind.CONIFER if style % 3 == 0 else Kind.TREE
+    return faces.make(corners[None], kind, structure.color_rgb, (style,), billboard=True)
 
 
 def _pole(structure: Structure) -> Faces:

@@ -46,6 +46,7 @@ _SURFACES: dict[Kind, Surface] = {
     Kind.POLE: vehicle_surfaces.paint,
     Kind.RAIL: street_surfaces.rail,
     Kind.TREE: street_surfaces.tree,
+    Kind.CONIFER: street_surfaces.tree,
     Kind.PEDESTRIAN: street_surfaces.person,
     Kind.CYCLIST: street_surfaces.person,
     Kind.SIGN: street_surfaces.sign,

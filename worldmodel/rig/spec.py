@@ -89,10 +89,10 @@ class CameraSpec(BaseModel):
             return
         edge = projection.largest_angle(self.distortion)
         reach = float(projection.distorted(np.array(edge), self.distortion))
-        if radius > reach:
+        if radius > reach or np.radians(self.hfov_deg or 0) / 2 > edge:
             raise ValueError(
-                f"expected a distortion that grows up to the image corner (radius {radius:.2f}), got one that "
-                f"turns back at {reach:.2f}"
+                "expected a distortion that grows up to the image corner, got one that turns back "
+                f"{np.degrees(edge):.0f} degrees from the view axis"
             )
 
     def camera(self) -> Camera:
