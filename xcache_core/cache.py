@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .examine import compiled, examine
 from .executors import EXECUTORS, Block, ExecutorName, why_no_graph
+from .identity import Identity
 from .method import XCACHE, Method, Setup
 from .passes import Pass
 from .plan import Plan
@@ -135,7 +136,10 @@ class XCache:
             IndexError: a slot or step that does not exist.
             ValueError: lengths or shapes that do not match. The state is unchanged.
         """
-        return Pass(self.setup, state, slots, chunk, step, role, action, transport)
+        if self.method.reuse.transport and transport is None:
+            raise ValueError("expected a transport, because the method moves residuals, got None")
+        who = Identity(self.setup, state, slots, chunk, step, role, action)
+        return Pass(self.setup, state, who, transport)
 
     def run_block(
         self,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .constants import index_on
 from .plan import Layout
 
 ExecutorName = Literal["masked", "eager", "graph"]
@@ -132,7 +133,8 @@ def request_for(job: Job, chosen: Tensor) -> Request:
     tile = chosen % layout.tiles
     tokens = None
     if layout.parts > 1:
-        tokens = torch.tensor(layout.tile_token_index, device=job.x.device)[tile % layout.parts]
+        order = index_on(layout.order, job.x.device).view(layout.parts, -1)
+        tokens = order[tile % layout.parts]
     return Request(job.x, batch, slots, tile // layout.parts, tokens)
 
 

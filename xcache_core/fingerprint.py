@@ -1,11 +1,10 @@
 """What a block's input looked like: a few tokens, the mean token, and the moments that a comparison needs."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from .plan import Layout
 
 EPS = 1e-12  # added to squared norms: two zero vectors are alike, zero and anything else are not
 
@@ -82,12 +81,14 @@ def vector_cosine(a: Tensor, b: Tensor) -> Tensor:
     return cosine_of((a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1))
 
 
-def group_members(layout: Layout, device: torch.device) -> Tensor:
-    """Which view of a tile is in which group, float32 [Vt, G]."""
-    members = torch.zeros(layout.tile_views, len(layout.tile_groups))
-    for g, group in enumerate(layout.tile_groups):
-        members[list(group), g] = 1.0
-    return members.to(device)
+@lru_cache(maxsize=64)
+def group_members(groups: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """Which view of a tile is in which group, float32 [Vt, G]; shared, so not to be written to."""
+    with torch.inference_mode(False):
+        members = torch.zeros(sum(len(group) for group in groups), len(groups))
+        for g, group in enumerate(groups):
+            members[list(group), g] = 1.0
+        return members.to(device)
 
 
 def group_sum(per_view: Tensor, members: Tensor) -> Tensor:

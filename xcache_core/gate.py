@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .constants import index_on
 from .fingerprint import Fingerprint, relative_l1, similarity
 from .reason import Reason
 
@@ -148,7 +149,7 @@ def pad_to_bucket(reason: Tensor, closeness: Tensor, buckets: tuple[int, ...]) -
     """
     compute = reason > 0
     count = compute.sum(1, keepdim=True)
-    sizes = torch.tensor((0, *buckets), device=reason.device)
+    sizes = index_on((0, *buckets), reason.device)
     wanted = sizes[torch.searchsorted(sizes, count)]
     urgency = torch.where(compute, torch.inf, torch.nan_to_num(closeness.double(), nan=-1e300))
     rank = urgency.argsort(stable=True, dim=1, descending=True).argsort(dim=1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .constants import index_on
 from .fingerprint import Fingerprint
 from .ledger import Numbers, Record, Standing, next_meta, next_seen
 from .method import Method
@@ -14,7 +15,9 @@ from .store import Seen, State
 
 def nothing_kept(like: Tensor) -> Tensor:
     """What is known of residuals before any is kept: float64 [..., 3] = not finite, no error, no fit; `like` [...]."""
-    return like.new_tensor([0.0, torch.nan, torch.nan]).expand(*like.shape, 3).contiguous()
+    outcome = like.new_full((*like.shape, 3), torch.nan)
+    outcome[..., 0] = 0.0
+    return outcome
 
 
 class Memory:
@@ -98,8 +101,7 @@ class Memory:
     ) -> None:
         """Bring the bookkeeping of these blocks up to date, after a pass went through them; `action` [B, A]."""
         place = self._rows.place(blocks)
-        index = torch.tensor(blocks, device=self._rows.index.device)
-        meta, age = was.meta.index_select(0, index), was.age.index_select(0, index)
+        meta, age = (books[self._rows.run(blocks)] for books in (was.meta, was.age))
         self._page("meta", self._key, blocks)[place] = next_meta(meta, record, numbers)
         seen = next_seen(record, age)
         self._page("seen", self._step, blocks)[place] = seen
@@ -143,7 +145,7 @@ class Memory:
             outcome.view(-1, 3).index_copy_(0, chosen, known)
 
     def _fit(self, b: int, new: Tensor, chosen: Tensor | None) -> Tensor:
-        samples = torch.tensor(self._state.plan.layout.sampled, device=new.device)
+        samples = index_on(self._state.plan.layout.sampled, new.device)
         last, previous = (_pick(self.read(name, b), chosen) for name in ("residual", "previous"))
         tokens = [value.index_select(2, samples) for value in (new, last, previous)]
         return fit(tokens[0], tokens[1], tokens[2], self._method.reuse.limit)
@@ -173,7 +175,7 @@ class Memory:
 
 def count_reasons(reason: Tensor) -> Tensor:
     """How often each reason occurs among the tiles: int64 [n, B, R] to [n, B, len(Reason)]."""
-    return torch.nn.functional.one_hot(reason, len(Reason)).sum(2)
+    return (reason.unsqueeze(-1) == torch.arange(len(Reason), device=reason.device)).sum(2)
 
 
 def relative_error(stand_in: Tensor, true: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .constants import index_on
+
 Grid = tuple[int, int, int]
 Cut = Literal["frame", "view"] | tuple[int, int]
 
@@ -117,24 +119,28 @@ class Layout:
         return tuple(tuple(part.tolist()) for part in index.permute(1, 3, 0, 2, 4).reshape(self.parts, -1))
 
     @cached_property
-    def _order(self) -> tuple[int, ...] | None:
-        order = tuple(n for part in self.tile_token_index for n in part)
-        return None if order == tuple(range(self.tokens)) else order
+    def order(self) -> tuple[int, ...]:
+        """The tokens of a view, part by part."""
+        return tuple(n for part in self.tile_token_index for n in part)
+
+    @cached_property
+    def _in_order(self) -> bool:
+        return self.order == tuple(range(self.tokens))
 
     def split(self, x: Tensor) -> Tensor:
         """[B, V, N, C] to tiles [B, R, Vt, Nt, C]; a view of x unless the tokens must be reordered."""
         if self.cut == "frame":
             return x.unsqueeze(1)
-        if self._order is not None:
-            x = x.index_select(2, torch.tensor(self._order, device=x.device))
+        if not self._in_order:
+            x = x.index_select(2, index_on(self.order, x.device))
         return x.reshape(x.shape[0], self.tiles, 1, self.tile_tokens, x.shape[3])
 
     def merge(self, tiles: Tensor) -> Tensor:
         """The inverse of `split`."""
         x = tiles.reshape(tiles.shape[0], self.views, self.tokens, tiles.shape[-1])
-        if self._order is None:
+        if self._in_order:
             return x
-        return torch.empty_like(x).index_copy_(2, torch.tensor(self._order, device=x.device), x)
+        return torch.empty_like(x).index_copy_(2, index_on(self.order, x.device), x)
 
     def spread(self, per_tile: Tensor) -> Tensor:
         """A number per tile [B, R] to a number per token [B, V, N]."""

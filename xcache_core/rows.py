@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .constants import index_on
+
 
 class Rows:
     """Which slots a pass works on, in batch order; neighbours in ascending order are reached without copying."""
@@ -27,13 +29,17 @@ class Rows:
         page = plane[step]
         return page[:, self.span].clone() if self.span is not None else page.index_select(1, self.index)
 
+    def run(self, blocks: list[int]) -> slice | Tensor:
+        """Ascending block numbers as an index, without copying where they are neighbours."""
+        first, last = blocks[0], blocks[-1] + 1
+        return (
+            slice(first, last) if last - first == len(blocks) else index_on(tuple(blocks), self.index.device)
+        )
+
     def place(self, blocks: list[int]) -> tuple[slice | Tensor, slice | Tensor]:
-        """Where [n, B, ...] of these blocks belongs in a page [L, slots, ...]."""
-        run = slice(blocks[0], blocks[-1] + 1) if blocks == list(range(blocks[0], blocks[-1] + 1)) else None
-        if run is not None:
-            return run, self.target
-        numbers = torch.tensor(blocks, device=self.index.device)
-        return numbers[:, None], self.index
+        """Where [n, B, ...] of these ascending blocks belongs in a page [L, slots, ...]."""
+        run = self.run(blocks)
+        return (run, self.target) if isinstance(run, slice) else (run[:, None], self.index)
 
     def put(self, plane: Tensor, step: int, block: int, value: Tensor) -> None:
         """Overwrite the pass's rows with [B, R, ...]."""
