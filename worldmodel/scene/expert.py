@@ -23,6 +23,7 @@ _CORRIDOR_POINTS, _CORRIDOR_STEP_M = 70, 1.5
 _REACTION_S = 0.4  # brakes build up gently, so begin earlier
 _LINE_M = 1.2  # stops this far before a line
 _CAREFUL_MPS = 5.0  # at the line of a junction where others go first
+_BRAKES_S = 0.6  # who brakes is taken to go on braking for so long
 _PEOPLE_S = 4.0  # who is crossing the road is given way to this long ahead
 _SIDE_M = 0.35
 _JERK_MPS3 = 3.6  # below nuPlan's 4.13
@@ -99,7 +100,9 @@ class Expert:
         """Net gaps and speeds of everybody in the way, [M] each."""
         scene = self.scene
         _, soon = scene.traffic.intents()
-        boxes = Boxes.of(np.concatenate([scene.traffic.boxes(), soon, scene.pedestrians.claims(_PEOPLE_S)]))
+        boxes = Boxes.of(
+            np.concatenate([scene.traffic.boxes(_BRAKES_S), soon, scene.pedestrians.claims(_PEOPLE_S)])
+        )
         s = scene.ego_s_m + FRONT_M + _CORRIDOR_STEP_M * np.arange(_CORRIDOR_POINTS)
         points = scene.path.pose_at(s, self.style.offset_m)[:, :2]
         width = np.array([0.5 * EGO_SHAPE.width_m + _SIDE_M])

@@ -15,6 +15,7 @@ from .path import LaneIndex
 
 MARGIN_S = 1.0
 PRIORITY_MARGIN_S = 1.6
+_FOLLOW_S = 1.8
 _PATIENCE_S = 2.0  # who has right of way but stands this long lets others go
 _IMPATIENT_S = 7.0  # who has waited this long takes smaller gaps, and others let it in
 _STOP_GAP_M = 1.0  # bumper before the line
@@ -111,7 +112,7 @@ def _wait_inside(graph: LaneGraph, mover: Mover, on_lane: dict[LaneIndex, list[t
             continue
         for conflict in graph[lane].conflicts:
             way = start + conflict.enter_m
-            if conflict.merging or way < mover.speed_mps**2 / (2.0 * 6.0):
+            if way < mover.speed_mps**2 / (2.0 * 6.0):
                 continue
             for other, other_start in on_lane.get(conflict.other, ()):
                 cleared = other is not mover and conflict.other in other.cleared
@@ -174,6 +175,8 @@ def _clash(
         travel_time_s(enter, other.speed_mps, other_limit),
         max(leave, 0.0) / max(other.speed_mps, 1.0),
     )
+    if conflict.merging and committed and mine[0] > theirs[0] + _FOLLOW_S:
+        return False  # joins the lane behind it
     return mine[0] < theirs[1] + margin and theirs[0] < mine[1] + margin
 
 

@@ -25,10 +25,9 @@ from .scenario import Scenario, ScenarioError
 from .signals import Signals
 from .spawning import Spawner
 from .state import Atmosphere, EgoState, SceneFrame
-from .traffic import RoadView, Traffic
+from .traffic import DRIVEN_OFF_MPS, RoadView, Traffic
 from .world import StaticWorld
 
-_DRIVEN_OFF_MPS = 3.0  # from here on, it does not wait any more
 _QUEUE_M = 40.0  # before a light
 _ON_ROUTE_M = 4.0  # further from its path, the ego is not expected to follow it
 
@@ -171,7 +170,7 @@ class Scene:
         """For how long the ego has waited for others; queuing at a light does not count."""
         light = self.route.next_light(self.graph, self._s_m)
         at_red = light is not None and light[1] < _QUEUE_M and self.signals.states[light[0]] == "red"
-        if at_red or abs(ego.speed_mps) > _DRIVEN_OFF_MPS:
+        if at_red or abs(ego.speed_mps) > DRIVEN_OFF_MPS:
             return 0.0
         return self._waited_s + FRAME_DT_S * (abs(ego.speed_mps) < 0.5)
 

@@ -21,6 +21,7 @@ _IDM = IdmParameters()  # how all keep distance; they differ in how they speed u
 _STRIDES = 2 * np.arange(46)  # samples of a corridor: about 90 m
 _SIDE_M = 0.3  # free space wanted beside the vehicle
 _LONG_M = 7.0  # longer vehicles need more room in turns than our junctions have
+DRIVEN_OFF_MPS = 3.0  # from here on, a vehicle does not wait any more
 FIRST_AT_LINE_M, CLEARS_AFTER_S = 5.0, 2.5  # see must_stop
 _REACH_M = 70.0  # how far ahead junctions matter
 
@@ -109,12 +110,17 @@ class Traffic:
         for vehicle in moving:
             vehicle.step(dt_s)
             vehicle.locate(self.graph)
-            patient = vehicle.speed >= 0.5 or self._at_red(vehicle, view.lights)
-            vehicle.waited_s = 0.0 if patient else vehicle.waited_s + dt_s
+            if vehicle.speed > DRIVEN_OFF_MPS or self._at_red(vehicle, view.lights):
+                vehicle.waited_s = 0.0
+            elif vehicle.speed < 0.5:
+                vehicle.waited_s += dt_s
 
-    def boxes(self) -> np.ndarray:
-        """Boxes of all vehicles, float64 [K, 6]: x, y, yaw, length, width, speed."""
-        rows = [(*v.position, v.heading, v.body.length_m, v.body.width_m, v.speed) for v in self.vehicles]
+    def boxes(self, brakes_s: float = 0.0) -> np.ndarray:
+        """Boxes of all vehicles, float64 [K, 6]: x, y, yaw, length, width, speed after braking on for `brakes_s`."""
+        rows = []
+        for v in self.vehicles:
+            speed = max(v.speed + brakes_s * min(v.action["acceleration"], 0.0), 0.0)
+            rows.append((*v.position, v.heading, v.body.length_m, v.body.width_m, speed))
         return np.array(rows, float).reshape(-1, 6)
 
     def intents(self) -> tuple[list[int], np.ndarray]:
