@@ -108,7 +108,16 @@ def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], columns
 def _label_strip(label: str, width: int) -> np.ndarray:
     """Text, light on dark, uint8 [14, W, 3]; what does not fit is cut off."""
     strip = np.full((_LABEL_PX, width, 3), 24, np.uint8)
-    cv2.putText(strip, label, (2, 10), cv2.FONT_HERSHEY_SIMPLEX, 0.34, (225, 225, 225), 1, cv2.LINE_AA)
+    cv2.putText(
+        strip,
+        label.replace("_", " "),
+        (2, 10),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.34,
+        (225, 225, 225),
+        1,
+        cv2.LINE_AA,
+    )
     return strip
 
 

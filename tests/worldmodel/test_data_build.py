@@ -29,7 +29,7 @@ from worldmodel.scene.state import pose_delta
 SETTINGS = BuildSettings(  # with this seed all three episodes use the same map, which is made once
     scenarios=("u_turn",),
     episodes=3,
-    seconds=1.0,
+    seconds=0.4,
     rig="front1",
     height=32,
     width=64,
@@ -61,7 +61,7 @@ def test_a_folder_holds_the_episodes_the_index_and_the_settings(built: EpisodeFo
     names = ["dataset.json", *(f"episode_{k:06d}.safetensors" for k in range(3)), "index.json"]
     assert sorted(contents(built.path)) == names
     assert built.settings() == SETTINGS
-    assert [entry.frames for entry in built.entries()] == [13, 13, 13]
+    assert [entry.frames for entry in built.entries()] == [5, 5, 5]
 
 
 def test_an_episode_is_what_the_scene_did(built: EpisodeFolder) -> None:
@@ -75,15 +75,15 @@ def test_an_episode_is_what_the_scene_did(built: EpisodeFolder) -> None:
         plan.seed,
         plan.driver,
     )
-    assert episode.frames.shape == (1, 13, 32, 64, 3)
+    assert episode.frames.shape == (1, 5, 32, 64, 3)
     assert episode.frames.std() > 10  # there is a picture
     assert episode.layouts is not None
-    assert episode.layouts.shape == (1, 13, len(episode.info.layout_channels), 8, 16)
+    assert episode.layouts.shape == (1, 5, len(episode.info.layout_channels), 8, 16)
     assert episode.depth_m is not None
-    assert episode.depth_m.shape == (1, 13, 8, 16)
+    assert episode.depth_m.shape == (1, 5, 8, 16)
     assert not episode.pose_deltas[0].any()
     np.testing.assert_allclose(
-        episode.pose_deltas[5], pose_delta(driven.frames[4].ego, driven.frames[5].ego), atol=1e-6
+        episode.pose_deltas[3], pose_delta(driven.frames[2].ego, driven.frames[3].ego), atol=1e-6
     )
     assert np.abs(episode.actions[1:]).max() > 0
 
