@@ -16,7 +16,7 @@ from .store import Seen, State
 def nothing_kept(like: Tensor) -> Tensor:
     """What is known of residuals before any is kept: float64 [..., 3] = not finite, no error, no fit; `like` [...]."""
     outcome = like.new_full((*like.shape, 3), torch.nan)
-    outcome[..., 0] = 0.0
+    outcome.select(-1, 0).zero_()
     return outcome
 
 

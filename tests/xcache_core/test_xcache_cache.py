@@ -229,7 +229,7 @@ def test_drift_adds_up_until_the_budget_is_spent(toy):
     cache = toy.cache(Policy(front=0, floor=-1, margin=9, max_deviation=1e9, budget=0.05), plan)
     state = cache.new_state(1)
     base = torch.randn(1, *toy.shape)
-    turned = base + 0.2 * torch.randn(1, *toy.shape)
+    turned = base + 0.1 * torch.randn(1, *toy.shape)
     drifts = []
     for n in range(6):
         toy.run_pass(cache, state, toy.blocks[:1], base if n == 0 else turned, slots=[0], chunk=n, step=0)
