@@ -22,7 +22,7 @@ from .engine import (
     UnknownSessionError,
     WorldEngine,
 )
-from .rig import Camera, Rig, load_rig
+from .rig import Rig, load_rig
 from .scene.scenario import Scenario, load_scenario
 from .scene.scene import Scene
 from .scene.state import SceneFrame
@@ -141,7 +141,7 @@ class SceneEngine(WorldEngine):
                 "engine": self.name,
                 "version": self.state_version,
                 "scenario": chosen.scenario.model_dump(mode="json"),
-                "rig": asdict(chosen.rig),
+                "rig": chosen.rig.to_dict(),
                 "seed": chosen.seed,
                 "options": asdict(chosen.options),
                 "chunk": chosen.chunk,
@@ -159,7 +159,7 @@ class SceneEngine(WorldEngine):
         for key, mine in (("engine", self.name), ("version", self.state_version)):
             if state.get(key) != mine:
                 raise EngineError(f"expected a snapshot of {key} {mine!r}, got {state.get(key)!r}")
-        scenario, rig = Scenario.model_validate(state["scenario"]), _rig(state["rig"])
+        scenario, rig = Scenario.model_validate(state["scenario"]), Rig.from_dict(state["rig"])
         scene = Scene(scenario, state["seed"])
         scene.load_state_dict(state["scene"])
         options = _options(state["options"])
@@ -244,14 +244,6 @@ def _load(loader: Any, name: Any) -> Any:
         raise
     except (ValueError, KeyError, OSError) as error:
         raise EngineError(str(error)) from error
-
-
-def _rig(values: Mapping[str, Any]) -> Rig:
-    cameras = [
-        Camera(**{key: tuple(value) if isinstance(value, list) else value for key, value in camera.items()})
-        for camera in values["cameras"]
-    ]
-    return Rig(values["name"], tuple(cameras))
 
 
 def _options(values: Mapping[str, Any]) -> SessionOptions:

@@ -237,4 +237,4 @@ class EngineConformance(ABC):
 
 def controls(steering_rad: float = 0.0, accel_mps2: float = 0.5) -> ActionChunk:
     """A constant `controls` action for one chunk."""
-    return ActionChunk("controls", np.tile(np.float32([steering_rad, accel_mps2]), (FRAMES_PER_CHUNK, 1)))
+    return ActionChunk("controls", np.full((FRAMES_PER_CHUNK, 2), [steering_rad, accel_mps2], np.float32))

@@ -1,8 +1,9 @@
 """A rig: the cameras of one vehicle, in a fixed order, all of one size."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,15 @@ class Rig:
         """All cameras at another resolution."""
         return replace(self, cameras=tuple(camera.scaled(height, width) for camera in self.cameras))
 
+    def to_dict(self) -> dict[str, Any]:
+        """The rig as plain data."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Rig":
+        """A rig from what `to_dict` gave, also after a detour through JSON or msgpack (tuples became lists)."""
+        return Rig(values["name"], tuple(_camera(camera) for camera in values["cameras"]))
+
     def subset(self, names: Sequence[str]) -> "Rig":
         """Only the named cameras, in the order named. Raises KeyError for an unknown one."""
         return replace(self, cameras=tuple(self.camera(name) for name in names))
@@ -80,3 +90,8 @@ class Rig:
                 if i != j:
                     share[i, j] = other.project(points)[2].mean()
         return np.maximum(share, share.T)
+
+
+def _camera(values: Mapping[str, Any]) -> Camera:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Camera(**fields)
