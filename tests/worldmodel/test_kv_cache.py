@@ -61,7 +61,9 @@ def new_cache(model: DiT, slots: int = 2) -> KVCache:
     return model.new_cache(VIEWS, ROWS * COLUMNS, slots, dtype=torch.float32)
 
 
-def fill(model: DiT, cache: KVCache, rows: list[int], x: torch.Tensor, cond: Conditions, gaps: list[int]) -> None:
+def fill(
+    model: DiT, cache: KVCache, rows: list[int], x: torch.Tensor, cond: Conditions, gaps: list[int]
+) -> None:
     """Make the first latent frame the sink and commit the others."""
     model.write_sink(x[:, :, 0], COMMIT, model.embed(latent(cond, 0)), cache, rows)
     for index, gap in enumerate(gaps, start=1):
@@ -129,7 +131,9 @@ def test_a_fork_copies_a_slot_and_shares_nothing(model: DiT) -> None:
     cache.fork(0, 1)
     torch.testing.assert_close(cache.slot_state(0), cache.slot_state(1))
     before = cache.slot_state(1)
-    model.kv_update(x[:, :, 2], COMMIT, model.embed(latent(cond, 2)), cache, [0], torch.ones(1, dtype=torch.int64))
+    model.kv_update(
+        x[:, :, 2], COMMIT, model.embed(latent(cond, 2)), cache, [0], torch.ones(1, dtype=torch.int64)
+    )
     torch.testing.assert_close(cache.slot_state(1), before)
 
 
@@ -151,19 +155,22 @@ def test_a_reset_slot_behaves_like_a_new_one(model: DiT) -> None:
     used.reset(0)
     embedded, one = model.embed(latent(cond, 2)), torch.ones(1, dtype=torch.int64)
     results = [
-        model.denoise(x[:, :, 2], Step(0, 0.0, 1.0), embedded, cache.context([0], one)) for cache in (used, new)
+        model.denoise(x[:, :, 2], Step(0, 0.0, 1.0), embedded, cache.context([0], one))
+        for cache in (used, new)
     ]
     torch.testing.assert_close(*results)
 
 
-def test_the_block_seam_sees_every_block_with_its_identity_and_can_narrow_to_some_sessions(model: DiT) -> None:
+def test_the_block_seam_sees_every_block_with_its_identity_and_can_narrow_to_some_sessions(
+    model: DiT,
+) -> None:
     x, cond = torch.randn(2, VIEWS, 2, CHANNELS, ROWS, COLUMNS), conditions(2, 2)
     cache = new_cache(model)
     fill(model, cache, [0, 1], x, cond, [1])
     embedded, ahead = model.embed(latent(cond, 1)), torch.ones(2, dtype=torch.int64)
     seen: list[BlockId] = []
 
-    def only_second(residual, h, identity):  # noqa: ANN001, ANN202
+    def only_second(residual, h, identity):
         seen.append(identity)
         rows = torch.tensor([1])
         torch.testing.assert_close(residual(h[rows], rows), residual(h)[rows], rtol=1e-4, atol=1e-4)

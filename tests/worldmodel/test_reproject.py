@@ -10,7 +10,9 @@ from worldmodel.model.reproject import compose, reproject
 from worldmodel.rig import Rig
 from worldmodel.rig.camera import Camera
 
-FRONT = Camera("front", "pinhole", 192, 128, 120.0, 120.0, 96.0, 64.0, (1.5, 0.0, 1.6), 0.0, -0.15, 0.0, "front")
+FRONT = Camera(
+    "front", "pinhole", 192, 128, 120.0, 120.0, 96.0, 64.0, (1.5, 0.0, 1.6), 0.0, -0.15, 0.0, "front"
+)
 LEFT = replace(FRONT, name="left", yaw_rad=0.7, group="side")
 FISHEYE = replace(FRONT, name="fish", model="fisheye", fx=80.0, fy=80.0, distortion=(0.02, 0.0, 0.0, 0.0))
 
@@ -48,7 +50,9 @@ def test_warped_ground_is_where_the_ego_motion_puts_it(cameras: tuple[Camera, ..
 def test_standing_still_gives_the_same_picture_back() -> None:
     geometry = CameraTensors.from_rig(Rig("test", (FRONT, LEFT)))
     images, depth = torch.rand(1, 2, 3, 32, 48), ground_depth(geometry)[None]
-    warped = reproject(images, depth, depth[:, :, None], torch.zeros(1, 1, 3), CameraTensors.stack([geometry]))
+    warped = reproject(
+        images, depth, depth[:, :, None], torch.zeros(1, 1, 3), CameraTensors.stack([geometry])
+    )
     torch.testing.assert_close(warped[:, :, 0, :3], images, atol=1e-4, rtol=0)
     assert (warped[:, :, 0, 3] == 1).all()
 

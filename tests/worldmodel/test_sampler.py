@@ -19,7 +19,7 @@ def test_euler_steps_solve_the_flow_of_a_gaussian_as_closely_as_their_number_all
     # noise z to s z.
     s = 0.5
 
-    def denoise(x: torch.Tensor, step) -> torch.Tensor:  # noqa: ANN001
+    def denoise(x: torch.Tensor, step) -> torch.Tensor:
         tau = step.tau
         return x * tau * s**2 / ((1 - tau) ** 2 + tau**2 * s**2)
 
@@ -29,7 +29,12 @@ def test_euler_steps_solve_the_flow_of_a_gaussian_as_closely_as_their_number_all
 
 
 def test_the_steps_of_a_schedule_are_uniform_and_only_known_counts_are_accepted() -> None:
-    assert [(s.index, s.tau, s.size) for s in schedule(4)] == [(0, 0, 0.25), (1, 0.25, 0.25), (2, 0.5, 0.25), (3, 0.75, 0.25)]
+    assert [(s.number, s.tau, s.size) for s in schedule(4)] == [
+        (0, 0, 0.25),
+        (1, 0.25, 0.25),
+        (2, 0.5, 0.25),
+        (3, 0.75, 0.25),
+    ]
     with pytest.raises(ValueError, match="expected 1, 2, 4 or 8 steps, got 3"):
         schedule(3)
 

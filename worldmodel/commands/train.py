@@ -8,7 +8,8 @@ import typer
 Config = Annotated[str, typer.Option("--config", help="A training preset or a YAML file.")]
 Out = Annotated[str | None, typer.Option("--out", help="Folder of the run, instead of the config's.")]
 Minutes = Annotated[
-    float | None, typer.Option("--minutes", min=0.01, help="End after this much training; the rate decays in time.")
+    float | None,
+    typer.Option("--minutes", min=0.01, help="End after this much training; the rate decays in time."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the run's folder.")]
 
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def cache(
     episodes: Annotated[Path, typer.Argument(help="A folder made by `roadloop data build`.")],
     clips: Annotated[Path, typer.Argument(help="Where the clips go.")],
-    longest: Annotated[int, typer.Option(min=9, help="Latent frames per clip.")] = 36,
+    longest: Annotated[int, typer.Option(min=9, help="Latent frames per clip, at most.")] = 40,
 ) -> None:
     """Unpack episodes into clips that training can map into memory. Run it again for episodes built since."""
     from ..training.cache import cache_episodes

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -65,13 +66,17 @@ class ConditionBuilder:
             torch.stack([memory.source for memory in memories]),
             torch.stack([memory.source_depth for memory in memories]),
             depth,
-            self._tensor([poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]),
+            self._tensor(
+                [poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]
+            ),
             cameras,
         )
         conditions = Conditions(
             motion=torch.stack([self._motion(request) for request in requests])[:, None],
             rays=plucker(cameras),
-            groups=torch.stack([group_indices([c.group for c in r.rig.cameras]) for r in requests]).to(self._device),
+            groups=torch.stack([group_indices([c.group for c in r.rig.cameras]) for r in requests]).to(
+                self._device
+            ),
             neighbours=cameras.neighbours,
             appearance=torch.stack([appearance_vector(r.atmosphere) for r in requests]).to(self._device),
             layout=None if rasters is None else rasters[:, :, None],
@@ -85,7 +90,9 @@ class ConditionBuilder:
         depth: dict[int, Tensor] = {}
         for rig in dict.fromkeys(request.rig for request in requests):
             chosen = [i for i, request in enumerate(requests) if request.rig == rig]
-            drawn = self._renderer(rig).render_batch([(requests[i].world, requests[i].frames) for i in chosen])
+            drawn = self._renderer(rig).render_batch(
+                [(requests[i].world, requests[i].frames) for i in chosen]
+            )
             for i, one in zip(chosen, drawn, strict=True):
                 rasters[i] = torch.from_numpy(one.rasters).transpose(0, 1).to(self._device)
                 depth[i] = torch.from_numpy(one.depth_m).transpose(0, 1).to(self._device)
@@ -98,7 +105,7 @@ class ConditionBuilder:
     def _motion(self, request: Request) -> Tensor:
         memory = request.memory
         egos = [memory.last, *(frame.ego for frame in request.frames)]
-        deltas = self._tensor([pose_delta(a, b) for a, b in zip(egos, egos[1:], strict=False)])
+        deltas = self._tensor([pose_delta(a, b) for a, b in pairwise(egos)])
         since = self._tensor(pose_delta(memory.anchor, memory.last))
         return motion_vector(deltas, since, torch.tensor(request.ahead, device=self._device))
 

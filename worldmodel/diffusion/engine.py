@@ -18,6 +18,7 @@ from ..engine import EngineError
 from ..model.blocks import plain_run_block
 from ..model.conditioning import Embedded
 from ..model.config import FRAMES, RASTER_STRIDE
+from ..model.cycle import CyclePlace, place_of
 from ..model.dit import commit_step
 from ..model.noise import chunk_noise
 from ..model.sampler import sample, schedule
@@ -26,7 +27,6 @@ from ..reference.renderer import ReferenceRenderer
 from ..rig import Rig
 from ..scene_engine import SceneEngine, Session, Staged
 from .conditions import ConditionBuilder, Prepared, Request
-from ..model.cycle import CyclePlace, place_of
 from .memory import Memory, PendingCommit, memory_from_state, memory_to_state
 from .pool import Pool
 
@@ -76,7 +76,9 @@ class DiffusionEngine(SceneEngine):
     @torch.no_grad()
     def flush(self) -> int:
         """Run the KV-update passes that wait; returns how many. Call it when nobody waits for a reply."""
-        waiting = [s for s in self._sessions.values() if s.generator is not None and s.generator.pending is not None]
+        waiting = [
+            s for s in self._sessions.values() if s.generator is not None and s.generator.pending is not None
+        ]
         for session in waiting:
             self._commit([session])
         return len(waiting)
@@ -102,7 +104,9 @@ class DiffusionEngine(SceneEngine):
                 self._generate_group(kind, group)
             except torch.OutOfMemoryError as error:
                 for staged in group:
-                    staged.error = EngineError(f"out of memory with {len(group)} sessions: {str(error).splitlines()[0]}")
+                    staged.error = EngineError(
+                        f"out of memory with {len(group)} sessions: {str(error).splitlines()[0]}"
+                    )
 
     @torch.no_grad()
     def _generator_state(self, session: Session) -> Any:
@@ -143,7 +147,9 @@ class DiffusionEngine(SceneEngine):
         clock.lap("decode")
         for row, (staged, place) in enumerate(zip(group, places, strict=True)):
             if not whole[row]:
-                staged.error = EngineError("expected finite latents, got NaN or infinity: the chunk is not committed")
+                staged.error = EngineError(
+                    "expected finite latents, got NaN or infinity: the chunk is not committed"
+                )
                 continue
             staged.frames = frames[row]
             staged.generator = self._remember(staged, place, row, clean, embedded, prepared, pictures)
@@ -189,7 +195,9 @@ class DiffusionEngine(SceneEngine):
         """Begin a session on real images [V, 3, H, W] in [0, 1]: they fill the sink and the first ring place."""
         scene, pool = session.scene, self._pool(session)
         slot, ego = pool.take(), scene.frame.ego
-        clean = self.model.tokenizer.encode(images[:, None].expand(-1, FRAMES, -1, -1, -1).to(self._dtype)).float()
+        clean = self.model.tokenizer.encode(
+            images[:, None].expand(-1, FRAMES, -1, -1, -1).to(self._dtype)
+        ).float()
         source = _reduce(self._decode(clean[None])[0, :, -1])
         blank = Memory(slot, ego, ego, source, torch.ones_like(source[:, 0]))
         request = Request(scene.world, scene.atmosphere, rig, [scene.frame] * FRAMES, blank, 1)

@@ -10,7 +10,9 @@ from ..model.kv_cache import KVCache
 class Pool:
     """Hands out slots of one rolling KV and grows it when they run out."""
 
-    def __init__(self, dit: DiT, config: ModelConfig, views: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, dit: DiT, config: ModelConfig, views: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         rows, columns = config.latent_size
         self.kv: KVCache = dit.new_cache(views, rows * columns, 1, dtype, device)
         self._free = [0]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import HEAD_DIM
+from .norm import RMSNorm
 from .rope import rotate
 
 Table = tuple[Tensor, Tensor]  # cos, sin
@@ -39,7 +40,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = width // HEAD_DIM
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_norm, self.k_norm = nn.RMSNorm(HEAD_DIM), nn.RMSNorm(HEAD_DIM)
+        self.q_norm, self.k_norm = RMSNorm(HEAD_DIM), RMSNorm(HEAD_DIM)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, block: int, grid: Table, memory: Memory) -> Tensor:
@@ -55,9 +56,9 @@ class CrossViewAttention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = width // HEAD_DIM
-        self.norm = nn.RMSNorm(width)
+        self.norm = RMSNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_norm, self.k_norm = nn.RMSNorm(HEAD_DIM), nn.RMSNorm(HEAD_DIM)
+        self.q_norm, self.k_norm = RMSNorm(HEAD_DIM), RMSNorm(HEAD_DIM)
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -107,4 +108,3 @@ def _rotate_tail(x: Tensor, grid: Table) -> Tensor:
     """Rotate the spatial dimensions, which come last; leave the temporal ones."""
     spatial = 2 * grid[0].shape[-1]
     return torch.cat([x[..., :-spatial], _rotated(x[..., -spatial:], grid)], dim=-1)
-

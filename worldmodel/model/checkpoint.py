@@ -42,7 +42,10 @@ def save_checkpoint(
 ) -> str:
     """Write a checkpoint atomically and return its digest. Floating-point tensors are stored as `dtype`."""
     stored = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().clone(memory_format=torch.contiguous_format)
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        .detach()
+        .cpu()
+        .clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
     text = json.dumps(to_mapping(config), sort_keys=True)

@@ -3,8 +3,8 @@
 Everything but the rays can be absent. Conditions are embedded once per chunk and shared by all denoising steps.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,11 @@ class Conditions:
     keep_motion: Tensor | None = None  # bool [B]
     keep_layout: Tensor | None = None  # bool [B]
     keep_history: Tensor | None = None  # bool [B]
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Conditions":
+        """The same function applied to every part that is there: another device, some rows."""
+        parts = {name: part for name, part in vars(self).items() if part is not None}
+        return replace(self, **{name: change(part) for name, part in parts.items()})
 
 
 @dataclass(frozen=True)

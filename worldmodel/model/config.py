@@ -101,7 +101,9 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
     names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(names))
     if unknown:
-        raise ConfigError(f"{kind.__name__}: expected keys among {', '.join(names)}, got {', '.join(unknown)}")
+        raise ConfigError(
+            f"{kind.__name__}: expected keys among {', '.join(names)}, got {', '.join(unknown)}"
+        )
     try:
         return kind(**{name: _convert(hints[name], value) for name, value in values.items()})
     except TypeError as error:

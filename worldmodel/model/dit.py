@@ -123,7 +123,9 @@ class DiT(nn.Module):
     ) -> Tensor:
         """One latent frame per session, all at the same step."""
         tau, size = (x.new_full((x.shape[0], 1), value) for value in (step.tau, step.size))
-        return self._run(x[:, :, None], tau, size, cond, memory, step.index, role, run_block)[:, :, 0].float()
+        return self._run(x[:, :, None], tau, size, cond, memory, step.number, role, run_block)[
+            :, :, 0
+        ].float()
 
     def _run(
         self,
@@ -160,9 +162,7 @@ class DiT(nn.Module):
         level = self.noise_level(_fourier(tau, weight.shape[1]).to(weight.dtype))
         return level + self.step_size(_size_index_of(size))
 
-    def _grid(
-        self, rows: int, columns: int, latents: int, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def _grid(self, rows: int, columns: int, latents: int, device: torch.device) -> tuple[Tensor, Tensor]:
         cos, sin = grid_table(rows, columns, 64 - self.config.temporal_dims, device)
         return cos.repeat(latents, 1), sin.repeat(latents, 1)
 
@@ -178,9 +178,9 @@ class BlockResidual:
         return self._block(x, self._inputs if rows is None else self._inputs.select(rows))
 
 
-def commit_step(commit_tau: float, index: int) -> Step:
+def commit_step(commit_tau: float, number: int) -> Step:
     """The label of the KV-update pass: a nearly clean latent, the finest step."""
-    return Step(index, commit_tau, 1.0 / FINEST_STEPS)
+    return Step(number, commit_tau, 1.0 / FINEST_STEPS)
 
 
 def _fourier(tau: Tensor, width: int) -> Tensor:

@@ -56,7 +56,9 @@ class KVCache:
         self.k = torch.zeros(size, dtype=dtype, device=device)
         self.v = torch.zeros(size, dtype=dtype, device=device)
         self.written = torch.zeros(slots, shape.window + 2, dtype=torch.bool, device=device)
-        self.age = torch.zeros(slots, shape.window, dtype=torch.int64, device=device)  # latent frames since written
+        self.age = torch.zeros(
+            slots, shape.window, dtype=torch.int64, device=device
+        )  # latent frames since written
         self.head = torch.zeros(slots, dtype=torch.int64, device=device)  # ring place of the next commit
         self.written[:, -1] = True
 
@@ -124,7 +126,11 @@ class KVCache:
             return
         bigger = KVCache(self.shape, slots, self.k.dtype, self.k.device)
         bigger.k[:, : self.slots], bigger.v[:, : self.slots] = self.k, self.v
-        for mine, theirs in ((self.written, bigger.written), (self.age, bigger.age), (self.head, bigger.head)):
+        for mine, theirs in (
+            (self.written, bigger.written),
+            (self.age, bigger.age),
+            (self.head, bigger.head),
+        ):
             theirs[: self.slots] = mine
         self.__dict__.update(bigger.__dict__)
 
@@ -240,7 +246,9 @@ class SequenceMemory:
             window: how many latent frames before its own a query sees, besides the sink.
             sink: the first latent frame is the sink: seen by all, ageless, sees itself alone.
         """
-        cos, sin = (t.repeat_interleave(tokens, dim=1)[:, None, None] for t in time_table(times, temporal_dims))
+        cos, sin = (
+            t.repeat_interleave(tokens, dim=1)[:, None, None] for t in time_table(times, temporal_dims)
+        )
         key_cos, key_sin = cos.clone(), sin.clone()
         if sink:
             key_cos[..., :tokens, :] = 0

@@ -63,18 +63,16 @@ def _in_source_frame(depth: Tensor, poses: Tensor, cameras: CameraTensors) -> Te
 def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors) -> Tensor:
     """Colours of points [B, V, F, h, w, 3] in one source camera each ([B, V]), with validity: [B, V, F, 4, h, w]."""
     batch = torch.arange(len(points), device=points.device)[:, None]
-    views = tuple(
-        part[batch, source]
-        for part in (
-            cameras.rotation,
-            cameras.position,
-            cameras.focal,
-            cameras.center,
-            cameras.distortion,
-        )
+    u, v, distance, visible = _project(
+        points,
+        cameras.rotation[batch, source],
+        cameras.position[batch, source],
+        cameras.focal[batch, source],
+        cameras.center[batch, source],
+        cameras.distortion[batch, source],
+        cameras.largest_angle[batch, source],
+        cameras.fisheye[batch, source],
     )
-    limits = cameras.largest_angle[batch, source], cameras.fisheye[batch, source]
-    u, v, distance, visible = _project(points, *views, *limits)
     rows, columns = images.shape[-2:]
     grid = torch.stack([2 * u / columns - 1, 2 * v / rows - 1], dim=-1)  # B V F h w 2
     inside = visible & (grid.abs() <= 1).all(-1)
@@ -86,7 +84,9 @@ def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTenso
         align_corners=False,
     )
     frames = points.shape[2]
-    sampled = sampled.unflatten(0, images.shape[:2]).unflatten(3, (frames, rows)).transpose(2, 3)  # B V F 4 h w
+    sampled = (
+        sampled.unflatten(0, images.shape[:2]).unflatten(3, (frames, rows)).transpose(2, 3)
+    )  # B V F 4 h w
     inverse = 1 / distance
     agree = (sampled[:, :, :, 3] - inverse).abs() < _RELATIVE * inverse + _ABSOLUTE
     valid = (inside & agree).to(images.dtype)[:, :, :, None]
@@ -112,7 +112,9 @@ def _project(
     forward, left, up = body.unbind(-1)
     across = torch.hypot(left, up)
     theta = torch.atan2(across, forward)
-    scale = torch.where(spread(fisheye), _distorted(theta, spread(distortion)), theta.tan()) / across.clamp_min(1e-6)
+    scale = torch.where(
+        spread(fisheye), _distorted(theta, spread(distortion)), theta.tan()
+    ) / across.clamp_min(1e-6)
     u = -left * scale * spread(focal[..., 0]) + spread(center[..., 0])
     v = -up * scale * spread(focal[..., 1]) + spread(center[..., 1])
     return u, v, torch.hypot(across, forward), theta < spread(largest) - 1e-3

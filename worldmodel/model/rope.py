@@ -21,7 +21,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
 
-def grid_table(rows: int, columns: int, dims: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+def grid_table(
+    rows: int, columns: int, dims: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Spatial angles of every latent cell: cos and sin [rows * columns, dims / 2], row pairs then column pairs."""
     frequency = _frequencies(dims // 4, GRID_BASE, device)
     row = torch.arange(rows, device=device, dtype=torch.float32)[:, None, None] * frequency

@@ -17,7 +17,7 @@ LATENT_CLAMP = 5.0  # standard deviations; latents are bounded, so more can only
 class Step(NamedTuple):
     """One denoising step."""
 
-    index: int
+    number: int
     tau: float
     size: float
 
@@ -34,7 +34,7 @@ def schedule(steps: int) -> tuple[Step, ...]:
     """
     if steps not in (1, 2, 4, FINEST_STEPS):
         raise ValueError(f"expected 1, 2, 4 or {FINEST_STEPS} steps, got {steps}")
-    return tuple(Step(index, index / steps, 1.0 / steps) for index in range(steps))
+    return tuple(Step(number, number / steps, 1.0 / steps) for number in range(steps))
 
 
 def sample(denoise: Denoiser, noise: Tensor, steps: tuple[Step, ...]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from .checkpoint import CheckpointError, checkpoint_config, load_checkpoint, loa
 from .config import ConfigError, ModelConfig, load_model_config
 from .dit import DiT
 from .tokenizer import Tokenizer
+
+Module = TypeVar("Module", bound=nn.Module)
 
 WEIGHTS_DIR = PACKAGE_DIR / "weights"
 
@@ -85,5 +88,5 @@ def _random(config: ModelConfig) -> WorldModel:
     return model
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def _frozen(module: Module) -> Module:
     return module.eval().requires_grad_(False)

@@ -15,9 +15,9 @@ from ..model.conditioning import Conditions, appearance_vector, group_indices, m
 from ..model.config import FRAMES
 from ..model.rays import CameraTensors, plucker
 from ..model.reproject import compose, reproject
+from .clips import Clip, ClipArrays
 from .config import DynamicsRun
 from .degrade import degrade
-from .clips import Clip, ClipArrays
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def draw_sequences(
     sink = bool(rng.random() >= run.drop_sink)
     rows = []
     for _ in range(batch):
-        clip = clips[rng.integers(len(clips))]
+        clip = clips[int(rng.integers(len(clips)))]
         views = draw_views(clip, None if wide else run.views, rng)
         rows.append(load_row(clip, draw_places(clip.latents, latents, run.cycles, sink, rng), views, sink))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -163,7 +163,9 @@ def stack_rows(rows: Sequence[Row], sink: bool) -> Sequences:
     return Sequences(gather("clean"), gather("context"), conditions, gather("times"), sink, gather("given"))
 
 
-def _history(source: Tensor, source_depth: Tensor, depth: Tensor, poses: Tensor, cameras: CameraTensors) -> Tensor:
+def _history(
+    source: Tensor, source_depth: Tensor, depth: Tensor, poses: Tensor, cameras: CameraTensors
+) -> Tensor:
     """Warp all latent frames of all rows: [B, V, T, F, 4, h, w]."""
     batch, latents = poses.shape[:2]
 
@@ -171,7 +173,11 @@ def _history(source: Tensor, source_depth: Tensor, depth: Tensor, poses: Tensor,
         return x.transpose(1, 2).flatten(0, 1)
 
     warped = reproject(
-        fold(source).float() / 255, fold(source_depth), fold(depth), poses.flatten(0, 1), cameras.repeat(latents)
+        fold(source).float() / 255,
+        fold(source_depth),
+        fold(depth),
+        poses.flatten(0, 1),
+        cameras.repeat(latents),
     )
     return warped.unflatten(0, (batch, latents)).transpose(1, 2)
 

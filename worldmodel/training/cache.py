@@ -1,6 +1,7 @@
 """Episodes -> clips ready to train on: unpacked once, encoded once."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,10 @@ def unpack(episode: Episode, span: tuple[int, int], folder: Path) -> Clip:
     return write_clip(folder, arrays, info.rig, info.atmosphere, notes)
 
 
-
-
 def _spans(latents: int, longest: int) -> list[tuple[int, int]]:
     """Cut into pieces of equal size, none longer than allowed; nothing where there is too little."""
     if latents < MIN_LATENTS:
         return []
     pieces = -(-latents // longest)
     edges = np.linspace(0, latents, pieces + 1).astype(int)
-    return [(int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(int(a), int(b)) for a, b in pairwise(edges)]

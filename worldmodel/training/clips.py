@@ -10,6 +10,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,14 @@ class ClipArrays:
     layout: np.ndarray  # int8 [4 T + 1, V, C, h, w], 127 is 1
     depth: np.ndarray  # float16 [4 T + 1, V, h, w] metres along the ray, may be infinite
     deltas: np.ndarray  # float32 [4 T, 3] achieved pose deltas
-    frames: np.ndarray | None = None  # uint8 [4 T + 1, V, H, W, 3]; absent once encoded, except in held-out clips
+    frames: np.ndarray | None = (
+        None  # uint8 [4 T + 1, V, H, W, 3]; absent once encoded, except in held-out clips
+    )
     latents: np.ndarray | None = None  # float16 [T, V, C, hl, wl]
     stills: np.ndarray | None = None  # float16 [T + 1, V, C, hl, wl]: image 4 k, four times
-    history: np.ndarray | None = None  # uint8 [T + 1, V, 3, h, w]: boundary images after the tokeniser, reduced
+    history: np.ndarray | None = (
+        None  # uint8 [T + 1, V, 3, h, w]: boundary images after the tokeniser, reduced
+    )
 
 
 class Clip:
@@ -114,5 +119,6 @@ def open_clips(folder: str | Path, encoded: bool = False) -> list[Clip]:
     return clips
 
 
-def _camera(spec: dict) -> Camera:  # type: ignore[type-arg]
-    return Camera(**{name: tuple(v) if isinstance(v, list) else v for name, v in spec.items()})
+def _camera(spec: dict[str, Any]) -> Camera:
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in spec.items()}
+    return Camera(**fields)

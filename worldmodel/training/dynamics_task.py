@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..model.checkpoint import checkpoint_config, load_checkpoint, load_weights, save_checkpoint
-from ..model.conditioning import Conditions
 from ..model.config import FRAMES, ModelConfig, TokenizerConfig
 from ..model.dit import DiT
 from ..model.tokenizer import Tokenizer
@@ -56,26 +55,26 @@ class DynamicsTask:
         batch = draw_sequences(source, run, rng, wide and source is self._clips)
         shortcuts = clock.progress >= run.shortcut_start
         coarse = round(run.shortcut_share * len(batch.times)) if shortcuts else 0
-        levels = draw_levels(
-            batch.given, coarse, COMMIT_TAU, not shortcuts, torch.Generator().manual_seed(int(rng.integers(2**62)))
-        )
-        return self._loss(batch, levels, coarse)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        levels = draw_levels(batch.given, coarse, COMMIT_TAU, not shortcuts, generator)
+        noise = torch.randn(batch.clean.shape, generator=generator)
+        return self._loss(batch, noise, levels, coarse)
 
-    def _loss(self, batch: Sequences, levels: Levels, coarse: int) -> tuple[Tensor, dict[str, float]]:
+    def _loss(
+        self, batch: Sequences, noise: Tensor, levels: Levels, coarse: int
+    ) -> tuple[Tensor, dict[str, float]]:
         device = self.run.device
-        conditions = move_conditions(batch.conditions, device)
+        conditions = batch.conditions.each(lambda part: part.to(device))
         clean, context, times = (t.to(device) for t in (batch.clean, batch.context, batch.times))
         levels = Levels(*(t.to(device) for t in vars(levels).values()))
 
         def network(x: Tensor, tau: Tensor, size: Tensor) -> Tensor:
             rows = slice(0, len(x))
-            cond = conditions if len(x) == len(clean) else select_conditions(conditions, rows)
+            cond = conditions if len(x) == len(clean) else conditions.each(lambda part: part[rows])
             with torch.autocast(x.device.type, torch.bfloat16):
                 return self._network(x, tau, size, cond, times[rows], batch.sink)
 
-        return forcing_loss(
-            network, clean, context, torch.randn_like(clean), levels, coarse, self.run.loss_floor
-        )
+        return forcing_loss(network, clean, context, noise.to(device), levels, coarse, self.run.loss_floor)
 
     def _recycle(self, clock: RunClock, rng: np.random.Generator) -> list[Clip]:
         """Run the model on some clips; what it makes becomes the past of training sequences."""
@@ -155,16 +154,6 @@ def load_tokenizer(path: Path) -> Tokenizer:
     checkpoint = load_checkpoint(path)
     tokenizer = Tokenizer(checkpoint_config(checkpoint, TokenizerConfig))
     return load_weights(tokenizer, checkpoint).eval().requires_grad_(False)
-
-
-def select_conditions(cond: Conditions, rows: slice) -> Conditions:
-    """Conditions of some rows."""
-    return Conditions(**{name: None if part is None else part[rows] for name, part in vars(cond).items()})
-
-
-def move_conditions(cond: Conditions, device: str) -> Conditions:
-    """Conditions on a device."""
-    return Conditions(**{name: None if part is None else part.to(device) for name, part in vars(cond).items()})
 
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:

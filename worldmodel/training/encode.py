@@ -69,9 +69,7 @@ def last_images(tokenizer: Tokenizer, latents: Tensor) -> Tensor:
         return reduce(tokenizer.decode(latents)[:, :, -1].float())
 
 
-def encode_clips(
-    clips: Sequence[Clip], tokenizer: Tokenizer, digest: str, keep_frames: bool
-) -> int:
+def encode_clips(clips: Sequence[Clip], tokenizer: Tokenizer, digest: str, keep_frames: bool) -> int:
     """Encode all clips that this tokeniser has not encoded yet; returns how many those were."""
     todo = [clip for clip in clips if encoded_by(clip) != digest]
     for clip in todo:

@@ -50,7 +50,11 @@ def draw_levels(given: Tensor, coarse: int, commit_tau: float, free_size: bool, 
     on_grid = uniform(batch, latents) < 0.4  # the levels that sampling visits, pure noise above all
     grid = torch.floor(uniform(batch, latents) ** 1.5 * FINEST_STEPS) / FINEST_STEPS
     tau = torch.where(on_grid, grid, tau)
-    exponent = torch.randint(0, 4, (batch, latents), generator=g) if free_size else torch.full_like(given, 3, dtype=torch.int64)
+    exponent = (
+        torch.randint(0, 4, (batch, latents), generator=g)
+        if free_size
+        else torch.full_like(given, 3, dtype=torch.int64)
+    )
     exponent[:coarse] = torch.randint(0, 3, (coarse, latents), generator=g)
     size = torch.exp2(-exponent.float())
     tau[:coarse] = torch.floor(uniform(coarse, latents) / size[:coarse]) * size[:coarse]
@@ -96,7 +100,11 @@ def forcing_loss(
     loss = _mean(error * weight, levels.target)
     fine = levels.target.clone()
     fine[:coarse] = False
-    report = {"loss": loss, "loss_noise": _mean(error, fine & (levels.tau < 0.2)), "loss_fine": _mean(error, fine)}
+    report = {
+        "loss": loss,
+        "loss_noise": _mean(error, fine & (levels.tau < 0.2)),
+        "loss_fine": _mean(error, fine),
+    }
     if coarse:
         report["loss_coarse"] = _mean(error[:coarse], levels.target[:coarse])
     return loss, {name: float(value.detach()) for name, value in report.items()}

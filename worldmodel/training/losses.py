@@ -15,7 +15,9 @@ def reconstruction_loss(made: Tensor, true: Tensor, weight: Tensor, gradient_wei
         weight: [B, F, 1, H, W], about 1 on average, more where small things matter.
         gradient_weight: share of the gradient term.
     """
-    error = (made - true).flatten(1, 2)  # differences are linear: gradients of the error are errors of the gradients
+    error = (made - true).flatten(
+        1, 2
+    )  # differences are linear: gradients of the error are errors of the gradients
     weight = weight.expand(-1, -1, 3, -1, -1).flatten(1, 2)
     loss = (error.abs() * weight).mean()
     for scale in range(3):

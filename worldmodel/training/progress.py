@@ -118,7 +118,11 @@ def save_state(
             tensors[f"optimizer/{index}/{name}"] = tensor
     meta = {"step": clock.step, "elapsed_s": clock.elapsed_s, "ema_updates": ema.updates}
     partial = folder / (STATE_FILE + ".partial")
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, partial, {"run": json.dumps(meta)})
+    save_file(
+        {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()},
+        partial,
+        {"run": json.dumps(meta)},
+    )
     os.replace(partial, folder / STATE_FILE)
 
 

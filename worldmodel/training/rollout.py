@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.cycle import place_of
 from ..model.conditioning import Conditions, Embedded
 from ..model.config import FRAMES, RASTER_STRIDE
+from ..model.cycle import place_of
 from ..model.dit import DiT, commit_step
 from ..model.noise import chunk_noise
 from ..model.sampler import sample, schedule
@@ -133,7 +133,7 @@ class RolledClip(Clip):
         return replace(truth, latents=rollout.latents, history=history)
 
     @cached_property
-    def rig(self):  # type: ignore[no-untyped-def,override]  # noqa: ANN201
+    def rig(self):  # type: ignore[no-untyped-def,override]
         """The cameras that were rolled out."""
         whole = self._rollout.clip.rig
         return whole.subset([whole.names[v] for v in self._rollout.views])
@@ -161,7 +161,10 @@ def _prepare(
     options: RolloutOptions,
 ) -> tuple[Tensor, Embedded]:
     """Clean latents [B, V, C, h, w] and embedded conditions of one latent frame per clip."""
-    rows = [load_row(clip, [place], chosen, False) for clip, place, chosen in zip(clips, places, views, strict=True)]
+    rows = [
+        load_row(clip, [place], chosen, False)
+        for clip, place, chosen in zip(clips, places, views, strict=True)
+    ]
     if source is not None:
         rows = [replace(row, source=255 * own[:, None]) for row, own in zip(rows, source, strict=True)]
     sequences = stack_rows(rows, False)

@@ -13,7 +13,15 @@ from .tokenizer_task import TokenizerTask
 from .trainer import train
 
 # Layout channels where small things are that deserve weight in the tokeniser's loss.
-DETAILS = ("lane_line", "crossing", "stop_line", "light_red", "light_green", "vehicle_edge", "pedestrian_edge")
+DETAILS = (
+    "lane_line",
+    "crossing",
+    "stop_line",
+    "light_red",
+    "light_green",
+    "vehicle_edge",
+    "pedestrian_edge",
+)
 # A clip folder holds `train/` and `held_out/`.
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -64,4 +72,3 @@ def _overridden(run: RunConfig, out: str | None, minutes: float | None) -> RunCo
         run = replace(run, minutes=minutes, steps=None)
     check_run(run)
     return run
-

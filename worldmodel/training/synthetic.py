@@ -14,13 +14,13 @@ from .clips import Clip, ClipArrays, write_clip
 CHANNELS = 3  # ground, and two phases anchored in the world
 
 
-def write_synthetic_clips(
-    folder: Path, rig: Rig, count: int, latents: int, seed: int = 0
-) -> list[Clip]:
+def write_synthetic_clips(folder: Path, rig: Rig, count: int, latents: int, seed: int = 0) -> list[Clip]:
     """Drive over stripes, each clip with its own speed and turn."""
     rng = np.random.default_rng(seed)
     return [
-        write_clip(folder / f"{index:05d}", drive(rig, latents, rng), rig, Atmosphere(), {"scenario": "stripes"})
+        write_clip(
+            folder / f"{index:05d}", drive(rig, latents, rng), rig, Atmosphere(), {"scenario": "stripes"}
+        )
         for index in range(count)
     ]
 
@@ -37,7 +37,9 @@ def drive(rig: Rig, latents: int, rng: np.random.Generator) -> ClipArrays:
     poses[:, :2] += rng.uniform(-50, 50, 2)
     fine, coarse = (_seen(rig, poses, stride) for stride in (1, RASTER_STRIDE))
     layout = np.stack([coarse[0], *coarse[1]], axis=2)
-    frames = np.stack([0.5 + 0.5 * fine[1][0] * fine[0], 0.6 * fine[0] + 0.2, 0.5 + 0.5 * fine[1][1] * fine[0]], axis=-1)
+    frames = np.stack(
+        [0.5 + 0.5 * fine[1][0] * fine[0], 0.6 * fine[0] + 0.2, 0.5 + 0.5 * fine[1][1] * fine[0]], axis=-1
+    )
     return ClipArrays(
         layout=np.rint(layout * 127).astype(np.int8),
         depth=coarse[2].clip(0, 60000).astype(np.float16),
@@ -48,7 +50,9 @@ def drive(rig: Rig, latents: int, rng: np.random.Generator) -> ClipArrays:
 
 def _seen(rig: Rig, poses: np.ndarray, stride: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Ground mask, two stripe phases and distance, each [F, V, h, w]."""
-    cameras = CameraTensors.from_rig(rig.scaled(rig.height * RASTER_STRIDE // stride, rig.width * RASTER_STRIDE // stride))
+    cameras = CameraTensors.from_rig(
+        rig.scaled(rig.height * RASTER_STRIDE // stride, rig.width * RASTER_STRIDE // stride)
+    )
     depth = torch.nan_to_num(ground_depth(cameras), posinf=1e6)
     points = (cameras.position[:, None, None] + depth[..., None] * cameras.rays).double().numpy()
     cos, sin = np.cos(poses[:, 2])[:, None, None, None], np.sin(poses[:, 2])[:, None, None, None]

@@ -51,11 +51,17 @@ class TokenizerTask:
         weight = detail_weights(
             torch.from_numpy(np.stack(details)).to(device).float() / 127, self.run.detail_weight
         )
-        amount = torch.rand(len(true), 1, 1, 1, device=device) * self.run.latent_noise
-        amount = amount * (torch.rand_like(amount) < 0.5)
-        noise = amount * torch.randn(len(true), self.run.tokenizer.channels, *_latent_size(true), device=device)
-        loss, made = self._forward(true, weight, noise)
+        noise = self._latent_noise(true, int(rng.integers(2**62)))
+        loss, made = self._forward(true, weight, noise.to(device))
         return loss, {"loss": float(loss.detach()), "psnr": float(psnr(made.detach(), true))}
+
+    def _latent_noise(self, true: Tensor, seed: int) -> Tensor:
+        """Noise [B, C, h, w] of a random strength, none in half of the samples."""
+        g = torch.Generator().manual_seed(seed)
+        amount = torch.rand(len(true), 1, 1, 1, generator=g) * self.run.latent_noise
+        amount = amount * (torch.rand(amount.shape, generator=g) < 0.5)
+        size = (len(true), self.run.tokenizer.channels, *_latent_size(true))
+        return amount * torch.randn(size, generator=g)
 
     def _losses(self, true: Tensor, weight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(true.device.type, torch.bfloat16):
@@ -99,7 +105,7 @@ class TokenizerTask:
 
     def _draw(self, clips: Sequence[Clip], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Four consecutive images uint8 [4, 3, H, W] of one camera, and their details int8 [4, h, w]."""
-        arrays = clips[rng.integers(len(clips))].arrays
+        arrays = clips[int(rng.integers(len(clips)))].arrays
         assert arrays.frames is not None, "expected clips with frames"
         view = rng.integers(arrays.frames.shape[1])
         start = int(rng.integers(len(arrays.frames) - FRAMES + 1))

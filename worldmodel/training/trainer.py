@@ -24,7 +24,10 @@ class TrainingError(RuntimeError):
 class Task(Protocol):
     """What is trained."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """The network whose parameters are trained."""
+        ...
 
     def loss(self, clock: RunClock) -> tuple[Tensor, dict[str, float]]:
         """Loss of a fresh batch, and numbers worth logging."""
@@ -74,7 +77,9 @@ def train(task: Task, run: RunConfig, resume: bool = False) -> Path:
             finite, numbers = _step(task, run, clock, optimizer)
             bad = 0 if finite else bad + 1
             if bad > MAX_BAD_STEPS:
-                raise TrainingError(f"expected a finite loss, got none for {bad} steps up to step {clock.step}")
+                raise TrainingError(
+                    f"expected a finite loss, got none for {bad} steps up to step {clock.step}"
+                )
             ema.update(model)
             clock.step += 1
             if clock.step % run.log_every == 0:

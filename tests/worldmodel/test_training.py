@@ -1,0 +1,254 @@
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel.model.checkpoint import CheckpointError, load_checkpoint
+from worldmodel.model.config import ConfigError, DiTConfig, TokenizerConfig
+from worldmodel.model.tokenizer import Tokenizer
+from worldmodel.model.world_model import load_world_model
+from worldmodel.rig import Rig
+from worldmodel.rig.camera import Camera
+from worldmodel.training.batches import Place, draw_places, draw_sequences, draw_views
+from worldmodel.training.clips import Clip, ClipError, open_clips
+from worldmodel.training.config import DynamicsRun, OptimizerConfig, TokenizerRun, load_run
+from worldmodel.training.dynamics_task import DynamicsTask
+from worldmodel.training.encode import encode_clips
+from worldmodel.training.forcing import draw_levels, forcing_loss
+from worldmodel.training.optimizer import Ema, learning_rate
+from worldmodel.training.progress import STATE_FILE
+from worldmodel.training.rollout import RolledClip, RolloutOptions, roll_out
+from worldmodel.training.runs import check_encoded
+from worldmodel.training.scores import rollout_scores
+from worldmodel.training.synthetic import CHANNELS, write_synthetic_clips
+from worldmodel.training.tokenizer_task import TokenizerTask
+from worldmodel.training.trainer import WEIGHTS_FILE, train
+
+FRONT = Camera("front", "pinhole", 48, 32, 30.0, 30.0, 24.0, 16.0, (1.5, 0.0, 1.6), 0.0, -0.2, 0.0, "front")
+RIG = Rig("pair", (FRONT, replace(FRONT, name="left", yaw_rad=0.8, group="side")))
+TOKENIZER = TokenizerConfig(channels=8, widths=(16, 16, 16), decoder_blocks=1)
+DIT = DiTConfig(width=64, depth=2, layout_channels=CHANNELS, stem_width=16, window=3)
+LATENTS = 10
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Encoded clips that keep their frames."""
+    folder = tmp_path_factory.mktemp("clips")
+    clips = write_synthetic_clips(folder / "clips", RIG, 3, LATENTS)
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TOKENIZER).eval().requires_grad_(False)
+    task = TokenizerTask(TokenizerRun("", "", steps=1, tokenizer=TOKENIZER), clips, clips, [0])
+    task.export(tokenizer.state_dict(), folder / "tokenizer.safetensors", {})
+    from worldmodel.training.dynamics_task import load_tokenizer
+
+    path = folder / "tokenizer.safetensors"
+    encode_clips(clips, load_tokenizer(path), load_checkpoint(path).digest, keep_frames=True)
+    return folder
+
+
+@pytest.fixture
+def clips(data: Path) -> list[Clip]:
+    return open_clips(data / "clips", encoded=True)
+
+
+def dynamics_run(data: Path, out: Path, **changes: object) -> DynamicsRun:
+    run = DynamicsRun(
+        data=str(data),
+        out=str(out),
+        tokenizer=str(data / "tokenizer.safetensors"),
+        steps=30,
+        batch=4,
+        dit=DIT,
+        latents=3,
+        views=2,
+        wide_every=0,
+        cycles=(1, 2),
+        recycle_chunks=2,
+        recycle_every=4,
+        log_every=5,
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=5, ema_decay=0.9),
+    )
+    return replace(run, **changes)
+
+
+def column(folder: Path, name: str) -> list[float]:
+    """One column of a run's log."""
+    with (folder / "log.csv").open(newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+def test_thirty_steps_of_dynamics_lower_the_loss_and_leave_a_loadable_model(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    run = dynamics_run(data, tmp_path / "run")
+    path = train(DynamicsTask(run, clips, clips), run)
+    seen = column(tmp_path / "run", "loss_fine")
+    assert seen[-1] < 0.8 * seen[0]
+    model = load_world_model(str(path))
+    assert model.config.dit == DIT
+    assert list((tmp_path / "run").glob("rollout_*.png"))
+
+
+def test_thirty_steps_of_the_tokeniser_lower_the_loss(data: Path, clips: list[Clip], tmp_path: Path) -> None:
+    run = TokenizerRun(
+        str(data),
+        str(tmp_path),
+        steps=30,
+        log_every=5,
+        batch=4,
+        tokenizer=TOKENIZER,
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=5, ema_decay=0.8),
+    )
+    task = TokenizerTask(run, clips, clips, [0])
+    train(task, run)
+    seen = column(tmp_path, "loss")
+    assert seen[-1] < 0.9 * seen[0]
+    assert load_checkpoint(tmp_path / WEIGHTS_FILE).notes["steps"] == 30
+
+
+def test_a_run_that_was_killed_and_resumed_ends_as_if_it_had_never_stopped(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    flat = OptimizerConfig(learning_rate=1e-3, warmup_steps=1, decay_share=1e-9)
+
+    def run(name: str, steps: int) -> DynamicsRun:
+        return dynamics_run(
+            data, tmp_path / name, steps=steps, optimizer=flat, shortcut_start=2.0, recycle_start=2.0
+        )
+
+    def go(name: str, steps: int, resume: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        task = DynamicsTask(run(name, steps), clips, clips)
+        train(task, run(name, steps), resume)
+        return {n: t.clone() for n, t in task.model.state_dict().items()}
+
+    go("stopped", 2, False)
+    assert (tmp_path / "stopped" / STATE_FILE).exists()
+    stopped, straight = go("stopped", 4, True), go("straight", 4, False)
+    assert load_checkpoint(tmp_path / "stopped" / WEIGHTS_FILE).notes["steps"] == 4
+    for name, tensor in straight.items():
+        torch.testing.assert_close(stopped[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_run_can_start_from_shipped_weights_alone(data: Path, clips: list[Clip], tmp_path: Path) -> None:
+    run = dynamics_run(data, tmp_path / "first", steps=2)
+    path = train(DynamicsTask(run, clips, clips), run)
+    second = DynamicsTask(dynamics_run(data, tmp_path / "second", init=str(path)), clips, clips)
+    shipped = load_world_model(str(path)).dit.state_dict()
+    torch.testing.assert_close(second.model.state_dict(), shipped)
+
+
+def test_clips_of_another_tokeniser_are_refused(data: Path, clips: list[Clip], tmp_path: Path) -> None:
+    task = TokenizerTask(TokenizerRun("", "", steps=1, tokenizer=TOKENIZER), clips, clips, [0])
+    task.export(task.model.state_dict(), tmp_path / "other.safetensors", {})
+    with pytest.raises(CheckpointError, match="got 3 of another tokeniser"):
+        check_encoded(clips, tmp_path / "other.safetensors")
+    check_encoded(clips, data / "tokenizer.safetensors")
+
+
+def test_a_folder_without_clips_and_a_run_without_an_end_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClipError, match="expected clips in"):
+        open_clips(tmp_path)
+    (tmp_path / "run.yaml").write_text("{data: x, out: y}")
+    with pytest.raises(ConfigError, match="expected steps or minutes"):
+        load_run(TokenizerRun, str(tmp_path / "run.yaml"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_sequences_stay_inside_the_clip_and_keep_their_gaps(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    places = draw_places(30, 6, (1, 2, 4), True, rng)
+    sink, first, *others = places
+    assert sink.still
+    assert 0 <= sink.index <= 30
+    assert all(0 <= p.index < 30 for p in places if not p.still)
+    before = first.index - 1 if first.still else first.index
+    for place in others:
+        assert place.index - before == place.gap
+        assert 1 <= place.gap <= 4
+        before = place.index
+
+
+def test_rows_of_a_batch_agree_in_shape_and_history_matches_its_frames(data: Path, clips: list[Clip]) -> None:
+    run = dynamics_run(data, Path("unused"), drop_history=0.0, degrade=0.0)
+    batch = draw_sequences(clips, run, np.random.default_rng(0), wide=False)
+    cond = batch.conditions
+    views, latents = batch.clean.shape[1:3]
+    assert cond.history is not None
+    assert cond.history.shape == (4, views, latents, 4, 4, 8, 12)
+    assert cond.layout is not None
+    assert cond.layout.shape == (4, views, latents, 4, CHANNELS, 8, 12)
+    assert batch.times.shape == batch.given.shape == (4, latents)
+    assert (batch.times.diff(dim=1) > 0).all()
+
+
+def test_views_of_a_row_are_neighbours_and_distinct(clips: list[Clip]) -> None:
+    assert sorted(draw_views(clips[0], 2, np.random.default_rng(0))) == [0, 1]
+    assert draw_views(clips[0], None, np.random.default_rng(0)).tolist() == [0, 1]
+
+
+def test_noise_levels_leave_given_frames_alone_and_put_coarse_rows_on_their_grid() -> None:
+    given = torch.zeros(64, 5, dtype=torch.bool)
+    given[:, 0] = True
+    levels = draw_levels(given, 16, 0.875, False, torch.Generator().manual_seed(0))
+    assert not levels.target[:, 0].any()
+    assert (levels.tau[:, 0] >= 0.85).all()
+    coarse = levels.target[:16]
+    ratio = (levels.tau[:16] / levels.size[:16])[coarse]
+    torch.testing.assert_close(ratio, ratio.round())
+    assert (levels.size[16:] == 0.125).all()
+    assert (levels.tau <= 1).all()
+
+
+def test_the_loss_of_a_perfect_network_is_zero_also_for_coarse_steps() -> None:
+    clean, noise = torch.randn(4, 2, 3, 8, 2, 3), torch.randn(4, 2, 3, 8, 2, 3)
+    levels = draw_levels(
+        torch.zeros(4, 3, dtype=torch.bool), 2, 0.875, False, torch.Generator().manual_seed(1)
+    )
+    loss, _ = forcing_loss(lambda x, tau, size: clean[: len(x)], clean, clean, noise, levels, 2, 0.5)
+    assert loss.item() < 1e-8
+
+
+def test_rollouts_are_scored_and_become_the_past_of_training_rows(data: Path, clips: list[Clip]) -> None:
+    task = DynamicsTask(dynamics_run(data, Path("unused")), clips, clips)
+    views = [np.array([0, 1])] * 2
+    rollouts = roll_out(
+        task.model, task._tokenizer, clips[:2], [0, 3], views, RolloutOptions(6, steps=2, cycle=2)
+    )
+    assert rollouts[0].frames.shape == (24, 2, 32, 48, 3)
+    scores = rollout_scores(rollouts, task._tokenizer)
+    assert {"psnr_1", "psnr_4", "copy_psnr_1", "tokenizer_psnr", "motion_energy_ratio"} <= set(scores)
+    rolled = RolledClip(rollouts[1])
+    assert rolled.latents == 6
+    assert rolled.arrays.latents is not None
+    np.testing.assert_array_equal(rolled.truth.latents, clips[1].arrays.latents[3:9])
+    assert not np.array_equal(rolled.arrays.latents, rolled.truth.latents)
+    batch = draw_sequences([rolled], dynamics_run(data, Path("unused")), np.random.default_rng(0), wide=False)
+    assert not torch.equal(batch.clean, batch.context)
+
+
+def test_the_learning_rate_warms_up_holds_and_decays_to_its_end() -> None:
+    config = OptimizerConfig(learning_rate=1.0, final_learning_rate=0.0, warmup_steps=10, decay_share=0.5)
+    rates = [
+        learning_rate(config, step, progress)
+        for step, progress in ((0, 0.0), (9, 0.1), (99, 0.5), (150, 0.75), (200, 1.0))
+    ]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_the_moving_average_follows_the_weights() -> None:
+    model = torch.nn.Linear(2, 2)
+    ema = Ema.of(model, 0.5)
+    start = ema.weights["weight"].clone()
+    model.weight.data += 1.0
+    for _ in range(60):
+        ema.update(model)
+    torch.testing.assert_close(ema.weights["weight"], start + 1.0)
+
+
+def test_a_place_names_what_it_is() -> None:
+    assert Place(3, False, 2) == Place(index=3, still=False, gap=2)
