@@ -2,10 +2,16 @@
 
 import typer
 
+from . import data, doctor, gallery, render, scenarios, train
+from .bench_reference import bench_reference
+
 
 def register(app: typer.Typer) -> None:
     """Add this part's commands to the `roadloop` application."""
+    for part in (scenarios, render, gallery, data, train, doctor):
+        part.register(app)
 
 
 def register_benches(bench: typer.Typer) -> None:
     """Add this part's benchmarks to `roadloop bench`."""
+    bench.command("reference")(bench_reference)
