@@ -38,7 +38,7 @@ def _touched(view: View, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
     """Pair, tile of V * T, and how far inside the face's cone the tile's axis is (negative: outside)."""
     counts = torch.bincount(pairs.camera, minlength=len(view.rig)).tolist()
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for camera, edges in enumerate(pairs.edges.split(counts)):
+    for camera, edges in enumerate(torch.split(pairs.edges, counts)):
         inner = (edges.reshape(-1, 3) @ view.tile_axis[camera].T).reshape(len(edges), 4, view.tiles).amin(1)
         pair, tile = (inner > -view.tile_radius[camera]).nonzero(as_tuple=True)
         found.append((pair + sum(counts[:camera]), tile + camera * view.tiles, inner[pair, tile]))

@@ -70,7 +70,7 @@ def empty() -> Faces:
 
 def make(
     corners: np.ndarray,
-    kind: Kind | Sequence[Kind],
+    kind: Kind | Sequence[Kind] | np.ndarray,
     color: Sequence[float] | np.ndarray,
     attributes: Sequence[float] | np.ndarray = (),
     billboard: bool = False,

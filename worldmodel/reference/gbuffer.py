@@ -125,14 +125,18 @@ def edge_pixels(view: View, pairs: Pairs, layer: Layer) -> Tensor:
     """Distance of each pixel of a layer from the nearest edge of its face, float32 [P], in pixels."""
     ray, pixel_rad = rays_of(view, layer.slot), torch.take(view.pixel_rad, layer.slot)
     edges = pairs.edges.permute(1, 2, 0).contiguous()  # [4, 3, K]
-    sines = [sum(edge[k].index_select(0, layer.pair) * ray[k] for k in range(3)) for edge in edges]
-    return torch.stack(sines).amin(0) / pixel_rad  # type: ignore[arg-type]
+    nearest = torch.full_like(pixel_rad, torch.inf)
+    for edge in edges:
+        x, y, z = (component.index_select(0, layer.pair) for component in edge)
+        nearest = torch.minimum(nearest, x.mul_(ray[0]).addcmul_(y, ray[1]).addcmul_(z, ray[2]))
+    return nearest / pixel_rad
 
 
 def _along(axis: Tensor, pair: Tensor, ray: tuple[Tensor, Tensor, Tensor], distance: Tensor) -> Tensor:
     """Position along an axis of each pixel's face."""
     x, y, z, offset = (component.index_select(0, pair) for component in axis)
-    return (x.mul_(ray[0])).addcmul_(y, ray[1]).addcmul_(z, ray[2]).mul_(distance).sub_(offset)
+    along: Tensor = x.mul_(ray[0]).addcmul_(y, ray[1]).addcmul_(z, ray[2])
+    return along.mul_(distance).sub_(offset)
 
 
 def _runs(kind: Tensor) -> tuple[tuple[int, slice], ...]:

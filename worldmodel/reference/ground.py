@@ -87,8 +87,10 @@ def _weighted_mean(texels: Sequence[Tensor], weights: Sequence[Tensor | int]) ->
     Two 8-bit channels share one 32-bit product: 255 * 256 fits into 16 bits.
     """
     mask = 0x00FF00FF
-    even = sum((texel & mask) * weight for texel, weight in zip(texels, weights, strict=True))
-    odd = sum(((texel >> 8) & mask) * weight for texel, weight in zip(texels, weights, strict=True))
+    even, odd = torch.zeros_like(texels[0]), torch.zeros_like(texels[0])
+    for texel, weight in zip(texels, weights, strict=True):
+        even += (texel & mask) * weight
+        odd += ((texel >> 8) & mask) * weight
     channels = (even & 0xFFFF, odd & 0xFFFF, (even >> 16) & 0xFFFF, (odd >> 16) & 0xFFFF)
     return torch.stack([channel.to(torch.float32) for channel in channels]).mul_(1.0 / _WEIGHT)
 

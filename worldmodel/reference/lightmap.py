@@ -45,10 +45,10 @@ class LightMap:
         left, bottom = column.floor(), row.floor()
         right, upper = column.sub_(left), row.sub_(bottom)
         index = bottom.long().mul_(self.columns).add_(left.long())
-        planes = (None if plane is None else torch.take(plane, index) for plane in (self.sun, self.lamps))
-        sun, lamps = (None if four is None else _interpolated(four, right, upper) for four in planes)
-        assert sun is not None
-        return sun, lamps
+        sun = _interpolated(torch.take(self.sun, index), right, upper)
+        if self.lamps is None:
+            return sun, None
+        return sun, _interpolated(torch.take(self.lamps, index), right, upper)
 
 
 def _interpolated(four: Tensor, right: Tensor, upper: Tensor) -> Tensor:
@@ -74,10 +74,12 @@ def build_light_map(world: StaticWorld, look: Look, device: torch.device | str) 
     columns, rows = (int(n) for n in np.ceil(size / texel))
     sun = _sun_light(world, look, origin, texel, (rows, columns))
     lamps = _lamp_light(world, origin, texel, (rows, columns)) if look.lamps > LAMPS_ON else None
-    planes = (
-        None if p is None else torch.as_tensor(_with_neighbours(p), device=device) for p in (sun, lamps)
-    )
-    return LightMap(*planes, rows, columns, (float(origin[0]), float(origin[1])), texel)
+
+    def tensor(plane: np.ndarray) -> Tensor:
+        return torch.as_tensor(_with_neighbours(plane), device=device)
+
+    corner = (float(origin[0]), float(origin[1]))
+    return LightMap(tensor(sun), None if lamps is None else tensor(lamps), rows, columns, corner, texel)
 
 
 def _sun_light(
@@ -112,7 +114,8 @@ def _footprint(structure: Structure, grown_m: float) -> np.ndarray:
     size = np.array([structure.length_m, structure.width_m])
     local = unit * (size * (0.8 if structure.kind == "tree" else 1.0) + 2 * grown_m)
     cos, sin = np.cos(structure.yaw_rad), np.sin(structure.yaw_rad)
-    return local @ np.array([[cos, sin], [-sin, cos]]) + [structure.x_m, structure.y_m]
+    placed: np.ndarray = local @ np.array([[cos, sin], [-sin, cos]]) + [structure.x_m, structure.y_m]
+    return placed
 
 
 def _lamp_light(world: StaticWorld, origin: np.ndarray, texel: float, shape: tuple[int, int]) -> np.ndarray:

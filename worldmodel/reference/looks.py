@@ -3,6 +3,7 @@
 Light is a multiplier of surface colours (1 shows a colour as it is); colours are RGB 0..255.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,7 +120,12 @@ def _fog(look: Look) -> Look:
     )
 
 
-_WEATHERS = {"clear": lambda look: look, "cloudy": _cloudy, "rain": _rain, "fog": _fog}
+_WEATHERS: dict[str, Callable[[Look], Look]] = {
+    "clear": lambda look: look,
+    "cloudy": _cloudy,
+    "rain": _rain,
+    "fog": _fog,
+}
 
 
 def _scaled(color: Rgb, factor: float) -> Rgb:

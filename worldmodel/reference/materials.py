@@ -3,6 +3,7 @@
 Tiles are 1024 texels of 0.1 m wide, so that a pattern repeats every 102.4 m.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -26,7 +27,8 @@ def _noise(seed: int, low: float, high: float, falloff: float = 1.0) -> np.ndarr
 
 
 def _tinted(color: tuple[float, float, float], shade: np.ndarray) -> np.ndarray:
-    return np.clip(np.array(color, dtype=np.float32) * (1 + shade)[..., None], 0, 255).astype(np.float32)
+    tinted: np.ndarray = np.clip(np.array(color, dtype=np.float32) * (1 + shade)[..., None], 0, 255)
+    return tinted.astype(np.float32)
 
 
 def _asphalt() -> np.ndarray:
@@ -60,7 +62,7 @@ def _slabs(color: tuple[float, float, float], side: int, joint: float, seed: int
     return _tinted(color, shade - joint * (line[:, None] | line[None]))
 
 
-_MATERIALS = {
+_MATERIALS: dict[str, Callable[[], np.ndarray]] = {
     "asphalt": _asphalt,
     "parking": _parking,
     "grass": _grass,

@@ -28,4 +28,5 @@ def tile(seed: int, shape: tuple[int, int], low: float, high: float, falloff: fl
     band = (frequency >= low) & (frequency <= high)
     spectrum *= np.where(band, np.maximum(frequency, 1e-6) ** -falloff, 0.0)
     noise = np.fft.irfft2(spectrum, s=shape)
-    return ((noise - noise.mean()) / noise.std()).astype(np.float32)
+    unit: np.ndarray = ((noise - noise.mean()) / noise.std()).astype(np.float32)
+    return unit

@@ -65,9 +65,17 @@ class GroundPainter:
     def _touched(self) -> set[PageKey]:
         keys: set[PageKey] = set()
         for shapes in self.surfaces + self.markings:
-            for polygon in shapes.polygons:
-                keys |= self._pages_of(polygon)
+            small = (shapes.high - shapes.low).max(1) < PAGE_M
+            keys |= self._pages_of_small(shapes.low[small], shapes.high[small])
+            for k in np.flatnonzero(~small):
+                keys |= self._pages_of(shapes.polygons[k])
         return keys
+
+    def _pages_of_small(self, low: np.ndarray, high: np.ndarray) -> set[PageKey]:
+        """Pages under the corners of boxes smaller than a page."""
+        corners = [np.stack([x[:, 0], y[:, 1]], axis=1) for x in (low, high) for y in (low, high)]
+        found = np.unique(np.floor((np.concatenate(corners) - self.origin_m) / PAGE_M).astype(int), axis=0)
+        return {(int(c), int(r)) for c, r in found}
 
     def _pages_of(self, polygon: np.ndarray) -> set[PageKey]:
         """Pages whose square touches a polygon, found by filling it at an eighth of a page and widening by one cell."""
@@ -96,31 +104,18 @@ class GroundPainter:
         return np.clip(page + 0.5, 0, 255).astype(np.uint8), (marks * 255 + 0.5).astype(np.uint8)
 
     def _surface_colours(self, key: PageKey, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        index = np.zeros((PAGE * _SURFACE_SCALE,) * 2, np.uint8)
-        kinds = ["grass", *sorted({shapes.kind for shapes in self.surfaces})]
-        for shapes in self.surfaces:
-            _fill(index, shapes, corner, _SURFACE_SCALE, kinds.index(shapes.kind))
         colour = np.zeros((PAGE, PAGE, 3), np.float32)
         paved = np.zeros((PAGE, PAGE), np.float32)
-        for value in np.unique(index):
-            weight = _reduced(index == value)
-            colour += weight[..., None] * _page_of(material(kinds[value]), key)
-            if kinds[value] in PAVED:
+        for kind, weight in _coverage(self.surfaces, corner, _SURFACE_SCALE, "grass"):
+            colour += weight[..., None] * _page_of(material(kind), key)
+            if kind in PAVED:
                 paved += weight
         return colour, paved
 
     def _marking_weights(self, corner: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
         """Coverage float32 [256, 256] of every kind of paint on a page."""
-        index: np.ndarray | None = None
-        kinds = list(_PAINT_RGB)
-        for shapes in self.markings:
-            if (shapes.low < corner + PAGE_M).all(1).any() and (shapes.high > corner).all(1).any():
-                index = np.zeros((PAGE * _MARKING_SCALE,) * 2, np.uint8) if index is None else index
-                _fill(index, shapes, corner, _MARKING_SCALE, kinds.index(shapes.kind) + 1)
-        if index is not None:
-            for value in np.unique(index):
-                if value:
-                    yield kinds[value - 1], _reduced(index == value)
+        covered = _coverage(self.markings, corner, _MARKING_SCALE, "")
+        return ((kind, weight) for kind, weight in covered if kind)
 
 
 def _shapes(kind: str, polygons: list[np.ndarray]) -> Shapes:
@@ -137,12 +132,27 @@ def _bounds(shapes: list[Shapes], world: StaticWorld) -> tuple[np.ndarray, np.nd
     return low - 2.0, high + 2.0
 
 
-def _fill(image: np.ndarray, shapes: Shapes, corner: np.ndarray, scale: int, value: int) -> None:
-    """Paint the polygons that touch a page. Texel (0, 0) begins at `corner`; rows go north."""
-    touching = ((shapes.low < corner + PAGE_M) & (shapes.high > corner)).all(1)
-    for k in np.flatnonzero(touching):
-        at = (shapes.polygons[k] - corner) / TEXEL_M * scale - 0.5
-        cv2.fillPoly(image, [np.round(at * (1 << _SHIFT)).astype(np.int32)], value, shift=_SHIFT)
+def _coverage(
+    layers: list[Shapes], corner: np.ndarray, scale: int, below: str
+) -> Iterable[tuple[str, np.ndarray]]:
+    """Share float32 [256, 256] of a page that each kind shows, `below` being what nothing is painted over.
+
+    Later layers hide earlier ones. Texel (0, 0) begins at `corner`; rows go north.
+    """
+    touching = [((layer.low < corner + PAGE_M) & (layer.high > corner)).all(1) for layer in layers]
+    kinds = [below, *sorted({layer.kind for layer, hit in zip(layers, touching, strict=True) if hit.any()})]
+    if len(kinds) == 1:
+        yield below, np.ones((PAGE, PAGE), np.float32)
+        return
+    index = np.zeros((PAGE * scale, PAGE * scale), np.uint8)
+    for layer, hit in zip(layers, touching, strict=True):
+        for k in np.flatnonzero(hit):
+            at = (layer.polygons[k] - corner) / TEXEL_M * scale - 0.5
+            cv2.fillPoly(
+                index, [np.round(at * (1 << _SHIFT)).astype(np.int32)], kinds.index(layer.kind), shift=_SHIFT
+            )
+    for value, kind in enumerate(kinds):
+        yield kind, _reduced(index == value)
 
 
 def _reduced(mask: np.ndarray) -> np.ndarray:
@@ -161,4 +171,5 @@ def _page_of(pattern: np.ndarray, key: PageKey) -> np.ndarray:
 
 
 def _wear() -> np.ndarray:
-    return np.clip(tile(20, (TILE_TEXELS, TILE_TEXELS), 8, 200, 0.6), -1.5, 1.5)
+    worn: np.ndarray = np.clip(tile(20, (TILE_TEXELS, TILE_TEXELS), 8, 200, 0.6), -1.5, 1.5)
+    return worn

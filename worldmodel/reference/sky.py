@@ -82,7 +82,8 @@ def _clouds(look: Look, elevation: np.ndarray, seed: int) -> np.ndarray:
     x, y = ((away * wave * scale).astype(int) % CLOUD_TEXELS for wave in (np.cos(azimuth), np.sin(azimuth)))
     opacity = np.clip((_cloud_noise(seed % 8)[y, x] - (0.9 - 1.8 * look.clouds)) * 0.7, 0, 1)
     smooth = cv2.GaussianBlur(opacity.astype(np.float32), (0, 0), 1.2)
-    return smooth * np.clip(elevation / 0.10, 0, 1) * (0.85 if look.clouds < 0.6 else 0.6)
+    clouds: np.ndarray = smooth * np.clip(elevation / 0.10, 0, 1) * (0.85 if look.clouds < 0.6 else 0.6)
+    return clouds
 
 
 def _sun(sky: np.ndarray, look: Look, elevation: np.ndarray) -> np.ndarray:
@@ -125,7 +126,7 @@ def _far_land(sky: np.ndarray, look: Look, elevation: np.ndarray, urban: bool, s
 
 
 def _ridge(seed: int, busy: float) -> np.ndarray:
-    return np.clip(tile(seed, (1, COLUMNS), 2 * busy, 60 * busy, 1.1)[0], -2, 2)
+    return tile(seed, (1, COLUMNS), 2 * busy, 60 * busy, 1.1)[0].clip(-2, 2)
 
 
 def _roofs(seed: int) -> np.ndarray:
@@ -138,4 +139,5 @@ def _roofs(seed: int) -> np.ndarray:
 
 
 def _mix(a: np.ndarray, b: object, share: np.ndarray) -> np.ndarray:
-    return a + (np.asarray(b, dtype=np.float64) - a) * share
+    mixed: np.ndarray = a + (np.asarray(b, dtype=np.float64) - a) * share
+    return mixed

@@ -32,7 +32,8 @@ def _vertex_normals(line: np.ndarray) -> np.ndarray:
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
     before, after = np.concatenate([normal[:1], normal]), np.concatenate([normal, normal[-1:]])
     mean = before + after
-    return mean * (2 / np.maximum((mean**2).sum(1, keepdims=True), 1.0))
+    lengthened: np.ndarray = mean * (2 / np.maximum((mean**2).sum(1, keepdims=True), 1.0))
+    return lengthened
 
 
 def _dashes(line: np.ndarray, painted_m: float, gap_m: float) -> list[np.ndarray]:

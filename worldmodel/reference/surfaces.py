@@ -21,8 +21,9 @@ def shade_layer(pairs: Pairs, layer: Layer, light: Light) -> tuple[Tensor, Tenso
     glow = torch.zeros_like(color)
     for kind, run in layer.kinds:
         at = light.at(pairs.snapshot, layer.pair[run])
-        parts = (getattr(layer, name)[run] for name in ("pair", "u", "v", "footprint_u", "footprint_v"))
-        color[:, run], own = _SURFACES[Kind(kind)](Samples(pairs, *parts, at.lamps, at.horizon))
+        u, v, fu, fv = layer.u[run], layer.v[run], layer.footprint_u[run], layer.footprint_v[run]
+        samples = Samples(pairs, layer.pair[run], u, v, fu, fv, at.lamps, at.horizon)
+        color[:, run], own = _SURFACES[Kind(kind)](samples)
         if own is not None:
             glow[:, run] = own
     return color, glow

@@ -83,8 +83,8 @@ def build_texture(
 
 def level_of(texel_m: np.ndarray) -> np.ndarray:
     """The level whose texels are nearest in size."""
-    level = np.round(np.log2(np.maximum(texel_m, 1e-3) / TEXEL_M))
-    return np.clip(level, 0, LEVELS - 1).astype(np.int32)
+    level: np.ndarray = np.round(np.log2(np.maximum(texel_m, 1e-3) / TEXEL_M))
+    return level.clip(0, LEVELS - 1).astype(np.int32)
 
 
 def _background_pages(background: np.ndarray, level: int) -> list[list[np.ndarray]]:

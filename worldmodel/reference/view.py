@@ -93,7 +93,8 @@ def pixel_angle(camera: Camera, height: int, width: int) -> np.ndarray:
     corners = camera.unproject(np.stack([u, v], axis=-1))
     right = corners[:-1, 1:] - corners[:-1, :-1]
     down = corners[1:, :-1] - corners[:-1, :-1]
-    return np.sqrt(np.linalg.norm(np.cross(right, down), axis=-1)).astype(np.float32)
+    solid: np.ndarray = np.linalg.norm(np.cross(right, down), axis=-1)
+    return np.sqrt(solid).astype(np.float32)
 
 
 def _tiled(image: np.ndarray, high: int, wide: int) -> np.ndarray:
@@ -104,4 +105,5 @@ def _tiled(image: np.ndarray, high: int, wide: int) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit

@@ -66,7 +66,8 @@ class Camera:
             body = np.stack([np.ones_like(x), -x, -y], axis=-1)
         else:
             body = projection.fisheye_rays(x, y, self.distortion)
-        return (body / np.linalg.norm(body, axis=-1, keepdims=True)) @ self.rotation.T
+        ego: np.ndarray = (body / np.linalg.norm(body, axis=-1, keepdims=True)) @ self.rotation.T
+        return ego
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where ego-frame points appear.

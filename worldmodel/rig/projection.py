@@ -13,7 +13,8 @@ def rotation(yaw_rad: float, pitch_rad: float, roll_rad: float) -> np.ndarray:
     yaw = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
     pitch = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
     roll = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    return yaw @ pitch @ roll
+    turned: np.ndarray = yaw @ pitch @ roll
+    return turned
 
 
 def pinhole_plane(body: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,14 +50,16 @@ def distorted(theta: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
     """theta (1 + k1 theta^2 + k2 theta^4 + k3 theta^6 + k4 theta^8)."""
     k1, k2, k3, k4 = distortion
     t2 = theta * theta
-    return theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
+    radius: np.ndarray = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
+    return radius
 
 
 def distorted_slope(theta: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
     """The derivative of `distorted` by theta."""
     k1, k2, k3, k4 = distortion
     t2 = theta * theta
-    return 1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4)))
+    slope: np.ndarray = 1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4)))
+    return slope
 
 
 def largest_angle(distortion: Sequence[float]) -> float:
