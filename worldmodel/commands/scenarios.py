@@ -12,7 +12,7 @@ from .explain import explained
 if TYPE_CHECKING:
     from ..scene.trial import Trial
 
-_COLUMNS = ("NC", "DAC", "TTC", "EP", "C", "PDMS", "driving score", "completion")
+_COLUMNS = ("NC", "DAC", "TTC", "EP", "C", "PDMS", "DS", "done")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +28,13 @@ def register(app: typer.Typer) -> None:
 def list_command() -> None:
     """Show the catalogue."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ..scene.scenario import load_scenario, scenario_names
 
-    table = Table("name", "title", "group", "split", "map", "route", "conditions", "events")
+    table = Table(
+        Column("name", no_wrap=True), "title", "group", "split", "map", "route", "conditions", "events"
+    )
     for name in scenario_names():
         s = load_scenario(name)
         weather = "/".join(s.randomise.weather or (s.weather,))
@@ -86,14 +88,18 @@ def expert_command(
     out: Annotated[Path | None, typer.Option(help="Write the table as a Markdown page.")] = None,
 ) -> None:
     """Let the expert drive scenarios and show its scores, means over the seeds."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ..scene.scenario import scenario_names
 
     with explained():
         trials = run_trials(names or list(scenario_names()), seeds, processes)
-    table = Table("scenario", "group", "split", *_COLUMNS, "violations")
+    names_column = Column("scenario", no_wrap=True)
+    table = Table(
+        names_column, "group", "split", *_COLUMNS, "violations", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for row in rows(trials):
         table.add_row(*row)
     Console().print(table)
@@ -157,7 +163,8 @@ def markdown(trials: "Sequence[Trial]", seeds: int) -> str:
         "",
         f"Made by `roadloop scenarios expert --seeds {seeds} --out docs/scenarios.md`. Do not edit.",
         "",
-        f"{summary(trials)}. Means over {seeds} seeds; the columns are explained in metrics.md. EP is measured against an empty",
+        f"{summary(trials)}. Means over {seeds} seeds; NC to PDMS and DS, the driving",
+        "score, are explained in metrics.md; done is the share of the route. EP is measured against an empty",
         "road with green lights, so that waiting for others costs the expert, too; TTC and C fail on one bad frame of a drive.",
         "",
         f"| {' | '.join(head)} |",

@@ -50,8 +50,7 @@ class Body:
 def draw_body(kind: VehicleKind, generator: np.random.Generator) -> Body:
     """A vehicle of a kind."""
     model = MODELS[kind]
-    size = (
-        round(float(generator.uniform(*span)), 2) for span in (model.length_m, model.width_m, model.height_m)
-    )
+    spans = (model.length_m, model.width_m, model.height_m)
+    length, width, height = (round(float(generator.uniform(*span)), 2) for span in spans)
     paint = PAINTS[kind][int(generator.integers(len(PAINTS[kind])))]
-    return Body(kind, *size, paint)
+    return Body(kind, length, width, height, paint)

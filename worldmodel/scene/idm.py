@@ -25,7 +25,7 @@ def free_term(speed_mps: float, wanted_mps: float, idm: IdmParameters) -> float:
     if wanted_mps < 0.05:
         return -idm.brake_mps2
     share = max(float(speed_mps), 0.0) / wanted_mps
-    return max(idm.accel_mps2 * (1.0 - share**idm.exponent), -idm.brake_mps2)
+    return max(idm.accel_mps2 * (1.0 - math.pow(share, idm.exponent)), -idm.brake_mps2)
 
 
 def follow_accel(

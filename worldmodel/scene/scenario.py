@@ -73,7 +73,7 @@ class VehicleSpawn(Part):
     s_m: Metres | None = None
     speed_mps: Speed = 10.0
     wanted_mps: Speed | None = Field(
-        None, description="speed that it strives for, by default the lane's limit"
+        default=None, description="speed that it strives for, by default the lane's limit"
     )
     parked: bool = Field(default=False, description="never moves")
 
@@ -99,7 +99,7 @@ class Traffic(Part):
         default={"car": 0.72, "van": 0.16, "truck": 0.08, "bus": 0.04}, description="weights of kinds"
     )
     lane_changes: bool = True
-    respawn: bool = Field(True, description="replace vehicles that leave, out of the ego's sight")
+    respawn: bool = Field(default=True, description="replace vehicles that leave, out of the ego's sight")
     spawns: tuple[VehicleSpawn, ...] = ()
 
 
@@ -118,7 +118,7 @@ class Trigger(Part):
         default=None, description="distance that the ego has covered along its route"
     )
     time_gap_s: Seconds | None = Field(
-        None, description="the ego's time to the place where the event happens"
+        default=None, description="the ego's time to the place where the event happens"
     )
 
     @model_validator(mode="after")
@@ -186,7 +186,7 @@ class Success(Part):
     """When the ego has made it."""
 
     distance_m: Metres | None = Field(
-        None, description="along the route from the start; default is the route's end"
+        default=None, description="along the route from the start; default is the route's end"
     )
 
 

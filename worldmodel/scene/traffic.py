@@ -38,7 +38,7 @@ class RoadView:
     ego_mover: Mover  # the ego's coming lanes
 
 
-class TrafficRoad(Road):
+class TrafficRoad(Road):  # type: ignore[misc]
     """highway-env's road with a look-up of neighbours by lane instead of a search over everything."""
 
     def __init__(self, graph: LaneGraph, network: Any):
@@ -62,7 +62,7 @@ class TrafficRoad(Road):
         """The vehicles ahead and behind on a lane, and on the lanes after and before it."""
         lane_index = lane_index or vehicle.plan[0]
         info = self.graph[lane_index]
-        s, _ = info.project(*vehicle.position.tolist(), vehicle.s_m)
+        s, _ = info.project(vehicle.position[0], vehicle.position[1], vehicle.s_m)
         near = [(self._s_on(v, lane_index) - s, v) for v in self._on_lane.get(lane_index, ())]
         for after in info.after:
             near += [(v.s_m + info.length_m - s, v) for v in self._on_lane.get(after, ())]
@@ -80,7 +80,7 @@ class TrafficRoad(Road):
     def _s_on(self, vehicle: Any, lane: LaneIndex) -> float:
         if vehicle.plan[0] == lane:
             return float(vehicle.s_m)
-        return self.graph[lane].project(*vehicle.position.tolist(), vehicle.s_m)[0]
+        return self.graph[lane].project(vehicle.position[0], vehicle.position[1], vehicle.s_m)[0]
 
 
 class Traffic:
@@ -254,7 +254,10 @@ class Traffic:
         else:
             info = self.graph[lane]
             points, s = info.points, info.s_m
-            front = info.project(*vehicle.position.tolist(), vehicle.s_m)[0] + 0.5 * vehicle.body.length_m
+            front = (
+                info.project(vehicle.position[0], vehicle.position[1], vehicle.s_m)[0]
+                + 0.5 * vehicle.body.length_m
+            )
         first = int(s.searchsorted(front))
         rows = np.minimum(first + _STRIDES, len(s) - 1)
         along = s[rows]

@@ -22,7 +22,7 @@ _PACED_MPS2 = 3.0  # who has to keep level with the ego may speed up so much
 _CLOSE_M = 0.8  # a lane change is over at this distance from the new centre
 
 
-class TrafficVehicle(IDMVehicle):
+class TrafficVehicle(IDMVehicle):  # type: ignore[misc]
     """A vehicle that drives by itself. `position` is the middle of its box, as in highway-env.
 
     highway-env's part is the motion (bicycle, steering along a lane) and the choice to change lane (MOBIL, once a
@@ -181,7 +181,7 @@ class TrafficVehicle(IDMVehicle):
         return self
 
 
-class EgoVehicle(ControlledVehicle):
+class EgoVehicle(ControlledVehicle):  # type: ignore[misc]
     """The ego as traffic sees it: something that MOBIL must not cut off."""
 
     def __init__(self, road: Road):
