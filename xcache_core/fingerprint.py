@@ -1,4 +1,4 @@
-"""What a block's input looked like: a few tokens, the mean token, and the moments that a comparison needs."""
+"""What a block's input looked like: a few tokens, the mean token, and the norms that a comparison needs."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,9 +14,7 @@ class Fingerprint(NamedTuple):
 
     spatial: Tensor  # [B, R, Vt, K, C] sampled tokens, in the input's dtype: exact copies
     mean: Tensor  # float32 [B, R, Vt, C] mean over the tile's tokens
-    moments: (
-        Tensor  # float32 [B, R, G, 3]: squared norm of spatial, of mean; sum over views of the mean |spatial|
-    )
+    norms: Tensor  # float32 [B, R, G, 2]: squared norms of spatial and of mean
 
 
 class Similarity(NamedTuple):
@@ -34,8 +32,7 @@ def fingerprint(tiles: Tensor, samples: Tensor, members: Tensor) -> Fingerprint:
     """
     spatial, mean = tiles.index_select(3, samples), mean_token(tiles)
     flat = spatial.float().flatten(3)
-    columns = [(flat * flat).sum(-1), (mean * mean).sum(-1), flat.abs().mean(-1)]
-    return Fingerprint(spatial, mean, group_sum(torch.stack(columns, dim=-1), members))
+    return Fingerprint(spatial, mean, group_sum(_products(flat, flat, mean, mean), members))
 
 
 def mean_token(tiles: Tensor) -> Tensor:
@@ -53,22 +50,24 @@ def similarity(
     the maximum over spatial entries of max|now - old| / (mean|old| + eps). `action_cosine` [B, R], where there is one.
     """
     flat_now, flat_old = now.spatial.float().flatten(3), old.spatial.float().flatten(3)
-    dots = torch.stack(
-        [(flat_now * flat_old).sum(-1), (now.mean * old.mean).sum(-1)], dim=-1
-    )  # [B, R, Vt, 2]
-    dots = group_sum(dots, members)
-    cosine = cosine_of(dots, now.moments[..., :2], old.moments[..., :2]).flatten(2).amin(-1)
+    dots = group_sum(_products(flat_now, flat_old, now.mean, old.mean), members)
+    cosine = cosine_of(dots, now.norms, old.norms).amin((2, 3))
     if action_cosine is not None:
         cosine = torch.minimum(cosine, action_cosine)
     peak = group_max((flat_now - flat_old).abs_().amax(-1), members)
-    size = old.moments[..., 2] / members.sum(0)
+    size = group_sum(flat_old.abs().mean(-1, keepdim=True), members).squeeze(-1) / members.sum(0)
     return Similarity(cosine, (peak / (size + 1e-6)).amax(-1))
+
+
+def _products(spatial_a: Tensor, spatial_b: Tensor, mean_a: Tensor, mean_b: Tensor) -> Tensor:
+    """Dot products per view, [B, R, Vt, 2]."""
+    return torch.stack([(spatial_a * spatial_b).sum(-1), (mean_a * mean_b).sum(-1)], dim=-1)
 
 
 def relative_l1(now: Fingerprint, old: Fingerprint) -> Tensor:
     """mean|now - old| / mean|old| over a tile's sampled tokens, float32 [B, R]."""
-    change = (now.spatial.float() - old.spatial.float()).abs_().mean((2, 3, 4))
-    return change / (old.moments[..., 2].sum(-1) / old.spatial.shape[2] + 1e-6)
+    flat_old = old.spatial.float()
+    return (now.spatial.float() - flat_old).abs_().mean((2, 3, 4)) / (flat_old.abs().mean((2, 3, 4)) + 1e-6)
 
 
 def cosine_of(dot: Tensor, norm2_a: Tensor, norm2_b: Tensor) -> Tensor:

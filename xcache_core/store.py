@@ -221,7 +221,7 @@ def _allocate(
         "spatial": ((*views, len(layout.sampled), layout.channels), dtype),
         "mean": ((*views, layout.channels), torch.float32),
         "action": ((*views[:-1], layout.action_size), torch.float32),
-        "moments": ((*views[:-1], len(layout.tile_groups), 3), torch.float32),
+        "norms": ((*views[:-1], len(layout.tile_groups), 2), torch.float32),
         "meta": ((*tiles, len(Meta)), torch.float64),
         "seen": ((plan.steps, *tiles[1:], len(Seen)), torch.float32),
         "counts": ((plan.steps, plan.blocks, slots, len(Reason)), torch.int64),
