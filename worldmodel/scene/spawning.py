@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .fleet import draw_body
-from .lane_graph import LaneGraph
+from .lane_graph import LaneGraph, LaneInfo
 from .path import LaneIndex, ReferencePath
 from .scenario import ScenarioError, VehicleKind, VehicleSpawn
 from .scenario import Traffic as TrafficSpec
@@ -32,9 +32,7 @@ class Spawner:
         kinds = sorted(kind for kind, weight in spec.mix.items() if weight > 0)
         self._kinds = kinds
         self._weights = np.cumsum([spec.mix[kind] for kind in kinds])
-        self._lanes = [
-            index for index, info in self.graph.lanes.items() if info.length_m > 15.0 and not info.conflicts
-        ]
+        self._lanes = [index for index, info in self.graph.lanes.items() if _is_calm(info)]
 
     def place(self, spawn: VehicleSpawn, path: ReferencePath, ego_s_m: float, where: str) -> TrafficVehicle:
         """Add a vehicle that the scenario names. Raises ScenarioError where there is no such place or no room."""
@@ -183,3 +181,8 @@ def _lane_km(graph: LaneGraph) -> float:
 
 def _box(vehicle: TrafficVehicle) -> np.ndarray:
     return np.array([*vehicle.position, vehicle.heading, vehicle.body.length_m, vehicle.body.width_m])
+
+
+def _is_calm(info: LaneInfo) -> bool:
+    """Whether vehicles may appear on a lane: not in junctions, nor where the lane ends."""
+    return info.length_m > 15.0 and not info.conflicts and not info.dead_end

@@ -89,9 +89,12 @@ class TrafficVehicle(IDMVehicle):  # type: ignore[misc]
         """Let MOBIL choose, where there is room to finish the change on this lane."""
         here = graph[self.plan[0]]
         room = here.length_m - self.s_m
-        if self.leaving is None and not here.dead_end and room < max(45.0, 3.5 * self.speed):
+        if here.dead_end and self.leaving is None:
+            self._merge(graph, room)
+        elif self.leaving is None and room < max(45.0, 3.5 * self.speed):
             return
-        self.change_lane_policy()
+        else:
+            self.change_lane_policy()
         if self.target_lane_index != self.plan[0]:
             if graph[self.target_lane_index].dead_end:
                 self.target_lane_index = self.plan[0]
@@ -99,6 +102,25 @@ class TrafficVehicle(IDMVehicle):  # type: ignore[misc]
                 self.leaving = self.plan[0]
                 self.plan = [self.target_lane_index]
                 self.locate(graph)
+
+    def _merge(self, graph: LaneGraph, room_m: float) -> None:
+        """Leave a lane that ends as soon as there is a gap, a smaller one the nearer the end."""
+        start, end, lane = self.plan[0]
+        for target in ((start, end, lane - 1), (start, end, lane + 1)):
+            if target not in graph.lanes or graph[target].dead_end:
+                continue
+            ahead, behind = self.road.neighbour_vehicles(self, target)
+            bearable = -1.5 - 2.5 * max(1.0 - room_m / 120.0, 0.0)
+            if self._fits(self, ahead, bearable) and self._fits(behind, self, bearable):
+                self.target_lane_index = target
+                return
+
+    def _fits(self, follower: Any, leader: Any, bearable_mps2: float) -> bool:
+        """Whether one vehicle could follow another without harsh braking."""
+        if follower is None or leader is None:
+            return True
+        gap = _net_gap(follower, leader)
+        return gap > 3.0 + 0.25 * follower.speed and self.acceleration(follower, leader) > bearable_mps2
 
     def acceleration(
         self, ego_vehicle: ControlledVehicle, front_vehicle: Any = None, rear_vehicle: Any = None
@@ -108,8 +130,7 @@ class TrafficVehicle(IDMVehicle):  # type: ignore[misc]
             return 0.0
         accel = free_term(ego_vehicle.speed, ego_vehicle.target_speed, self.idm)
         if front_vehicle is not None:
-            along = float(np.dot(front_vehicle.position - ego_vehicle.position, ego_vehicle.direction))
-            gap = along - 0.5 * (front_vehicle.body.length_m + ego_vehicle.body.length_m)
+            gap = _net_gap(ego_vehicle, front_vehicle)
             accel = float(follow_accel(accel, ego_vehicle.speed, gap, front_vehicle.speed, self.idm))
         return accel
 
@@ -192,3 +213,9 @@ class EgoVehicle(ControlledVehicle):  # type: ignore[misc]
         self.plan: list[LaneIndex] = []
         self.leaving = None
         self.s_m = 0.0
+
+
+def _net_gap(follower: Any, leader: Any) -> float:
+    """Bumper to bumper distance along the follower's heading; negative where they stand side by side."""
+    along = float(np.dot(leader.position - follower.position, follower.direction))
+    return along - 0.5 * (leader.body.length_m + follower.body.length_m)
