@@ -31,15 +31,17 @@ export function context2d(canvas) {
   return [context, width, height];
 }
 
-let colours = new Map();
+let colours = null;
 
 /** A colour of style.css by its variable's name, for canvases. */
 export function colour(name) {
+  if (colours === null) {
+    colours = new Map();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.clear());
+  }
   if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
   return colours.get(name);
 }
-
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (colours = new Map()));
 
 /** `front_wide` as people read it. */
 export function humanName(name) {

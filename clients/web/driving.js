@@ -169,6 +169,7 @@ export class Driving {
     if (this.closed || driver.connection.state !== "open") return;
     const running = !driver.waiting;
     page.toolbar.showPhase(driver);
+    page.toolbar.showRewind(driver.canRewind);
     if (!running) page.instruments.rest();
     if (driver.over) this.#showEnd(driver.over);
     else page.status.hide();

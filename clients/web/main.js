@@ -47,6 +47,7 @@ class Page {
     if (watched) return this.watch(watched);
     const sessions = await this.rest.get("v1/sessions").catch(() => []);
     const kept = keptDriving();
+    if (this.role !== null) return null; // somebody was quicker
     const own = kept && sessions.find(({ session, scenario }) => session === kept.sessions[0].session && scenario);
     if (own) {
       const cameras = this.info.rigs[own.rig].filter(({ name }) => own.cameras.includes(name));
@@ -62,6 +63,7 @@ class Page {
     this.#take(null);
     const { rigs, default_rig } = this.info;
     this.views[0].setCameras(rigs[this.choices.setup().rig] ?? rigs[default_rig], this.dtMs);
+    this.views[0].mosaic.blank();
     this.status.say("good", `ready: ${this.info.engine}`);
     const actions = [["Drive", () => this.attempt(this.drive(this.choices.setup()))]];
     if (driven) actions.unshift(["Watch the running session", () => this.watch(driven)]);

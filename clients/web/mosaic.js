@@ -40,6 +40,11 @@ export class Mosaic {
     this.playback.put(moments, now);
   }
 
+  /** Show nothing. */
+  blank() {
+    for (const { canvas, context } of this.tiles.values()) context.clearRect(0, 0, canvas.width, canvas.height);
+  }
+
   /** Frames per second that were really drawn, on every camera. */
   rate(now = performance.now()) {
     this.times = this.times.filter((time) => now - time <= RATE_WINDOW_MS);

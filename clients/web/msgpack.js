@@ -133,7 +133,7 @@ function toArray({ dtype, shape, data }) {
   if (data.length !== count * type.BYTES_PER_ELEMENT) {
     throw new Error(`expected ${count * type.BYTES_PER_ELEMENT} bytes for ${dtype} [${shape}], got ${data.length}`);
   }
-  const aligned = data.byteOffset % type.BYTES_PER_ELEMENT ? data.slice() : data;
+  const aligned = data.byteOffset % type.BYTES_PER_ELEMENT ? new Uint8Array(data) : data; // a copy starts aligned
   const values = new type(aligned.buffer, aligned.byteOffset, count);
   return new NdArray(dtype, shape, dtype === "<f2" ? Float32Array.from(values, fromHalf) : values);
 }
@@ -207,7 +207,8 @@ class Writer {
   }
 
   byte(value) {
-    this.bytes[this.room(1)] = value;
+    const at = this.room(1); // may replace the buffer
+    this.bytes[at] = value;
   }
 
   fixed(tag, length, write) {
@@ -216,7 +217,8 @@ class Writer {
   }
 
   raw(bytes) {
-    this.bytes.set(bytes, this.room(bytes.length));
+    const at = this.room(bytes.length);
+    this.bytes.set(bytes, at);
   }
 
   /** Make room for `length` bytes and return where they go. */

@@ -29,7 +29,7 @@ export class Toolbar {
   /** What may stand beside a world of this tier. */
   offerBeside(tiers = [], tier = "exact") {
     const others = tiers.filter((name) => name !== tier);
-    const offers = [["", "nothing"], ["copy", "a copy, from here"], ...others.map((name) => [name, `tier ${name}, from the start`])];
+    const offers = [["", "nothing"], ["copy", "a copy, from here"], ...others.map((name) => [name, `${name}, from the start`])];
     $("#beside").replaceChildren(...offers.map(([name, label]) => new Option(label, name)));
   }
 
