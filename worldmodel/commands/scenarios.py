@@ -118,6 +118,8 @@ def run_trials(names: Sequence[str], seeds: int, processes: int) -> "list[Trial]
     from ..scene.trial import run_trial
 
     jobs = [(name, seed) for name in names for seed in range(seeds)]
+    if processes == 1:
+        return [run_trial(*job) for job in track(jobs, "driving", transient=True)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_trial, *job) for job in jobs]
         return [future.result() for future in track(futures, "driving", transient=True)]

@@ -37,7 +37,7 @@ class Spawner:
     def place(self, spawn: VehicleSpawn, path: ReferencePath, ego_s_m: float, where: str) -> TrafficVehicle:
         """Add a vehicle that the scenario names. Raises ScenarioError where there is no such place or no room."""
         lane, s = self._place_of(spawn, path, ego_s_m, where)
-        vehicle = self._make(lane, s, spawn.kind, spawn.speed_mps)
+        vehicle = self._make(lane, s, spawn.kind, 0.0 if spawn.parked else spawn.speed_mps)
         vehicle.wanted_mps = spawn.wanted_mps
         vehicle.parked = spawn.parked
         others = np.concatenate([self._ego_at(path, ego_s_m)[None], self.traffic.boxes()])
