@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.protocol import (
+    Camera,
     ErrorCode,
     Forked,
     Notice,
@@ -195,7 +196,7 @@ class Hub:
                 session=live.name,
                 next_chunk=snapshot.next_chunk,
                 encoding=live.encoding,
-                cameras=live.cameras,
+                cameras=[Camera(**camera) for camera in live.cameras],
                 **live.observation,
             )
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from clients.protocol import Frames, Notice, ProtocolError, Reset, SessionInfo, Started, Stepped
+from clients.protocol import Camera, Frames, Notice, ProtocolError, Reset, SessionInfo, Started, Stepped
 from clients.protocol.requests import Encoding
 
 from .messages import Chunk
@@ -91,7 +91,7 @@ class LiveSession:
             id=request_id,
             session=self.name,
             next_chunk=0,
-            cameras=self.cameras,
+            cameras=[Camera(**camera) for camera in self.cameras],
             mode=self.setup.mode,
             hold_policy=self.setup.hold_policy,
             encoding=self.encoding,

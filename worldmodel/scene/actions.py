@@ -71,7 +71,7 @@ def validate(action: ActionChunk) -> None:
         raise ActionError(f"expected {action.space} actions of shape {expected}, got {values.shape}")
     if not np.isfinite(values).all():
         raise ActionError(f"expected finite actions, got {_first(action, ~np.isfinite(values))}")
-    outside = (values < np.float32(space.low)) | (values > np.float32(space.high))
+    outside = (values < np.asarray(space.low, np.float32)) | (values > np.asarray(space.high, np.float32))
     if outside.any():
         column = int(np.argwhere(outside)[0, 1])
         bounds = f"[{space.low[column]:g}, {space.high[column]:g}] {space.units[column]}"
