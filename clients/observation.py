@@ -32,9 +32,9 @@ class Observation:
         """
         return {name: self.decode(name) for name in self.frames}
 
-    def image(self, camera: str) -> np.ndarray:
-        """The newest frame of one camera: uint8 [H, W, 3] RGB."""
-        return self._decode(camera, self.frames[camera][-1])
+    def image(self, camera: str, index: int = -1) -> np.ndarray:
+        """One frame of one camera, by default the newest: uint8 [H, W, 3] RGB."""
+        return self._decode(camera, self.frames[camera][index])
 
     def decode(self, camera: str) -> np.ndarray:
         """All frames of one camera: uint8 [F, H, W, 3] RGB."""

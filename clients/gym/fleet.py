@@ -1,0 +1,93 @@
+"""All that an environment with N worlds consists of; the single one has N = 1."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from gymnasium.vector.utils import create_empty_array
+
+from ..observation import StepResult
+from ..protocol import Camera
+from ..reward import load_reward
+from .actions import action_scale
+from .config import DriveConfig
+from .link import Link
+from .slot import Slot, observation_space
+from .worlds import Worlds
+
+Seen = dict[str, np.ndarray]
+
+
+class Fleet:
+    """N slots on one socket, and the spaces of each.
+
+    Raises:
+        ValueError: a configuration that the server's cameras or action spaces do not allow.
+    """
+
+    def __init__(self, config: DriveConfig, count: int) -> None:
+        reward = load_reward(config.reward)
+        self.link = Link(config, count)
+        try:
+            server, worlds = self.link.client.server, Worlds(config)
+            self.frames_per_second = 1e6 / server.dt_us
+            self.steps_per_second = self.frames_per_second / server.frames_per_chunk
+            self.scale = action_scale(config, server)
+            cameras = self._cameras(config, worlds)
+            self.observation_space = observation_space(config, cameras)
+            self.slots = [
+                Slot(session, worlds, config, reward, cameras, server.dt_us / 1e6)
+                for session in self.link.sessions
+            ]
+        except BaseException:
+            self.link.close()
+            raise
+        self._space = config.space
+
+    def begin(
+        self, k: int, rng: np.random.Generator, seed: int | None, options: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Begin an episode in slot k; returns its info. See `Worlds.draw`."""
+        self.link.must_be_open()
+        return self.slots[k].begin(rng, seed, options)
+
+    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, StepResult]:
+        """Step the slots with these indices by these actions in [-1, 1]; one round trip.
+
+        Raises:
+            ProtocolError: what the server answered for the first of them that failed.
+        """
+        asked = {self.slots[k].session: self.scale.to_server(action) for k, action in actions.items()}
+        results = self.link.client.step_many(asked, self._space) if asked else {}
+        for result in results.values():
+            if isinstance(result, Exception):
+                raise result
+        return {k: results[self.slots[k].session] for k in actions}  # type: ignore[misc]
+
+    def observe(self, slots: Sequence[Slot]) -> Seen:
+        """The newest observations of these slots, batched, as fresh arrays [len(slots), ...]."""
+        space: Any = self.observation_space
+        batch = cast(Seen, create_empty_array(space, len(slots), np.empty))
+        for k, slot in enumerate(slots):
+            slot.write({name: rows[k] for name, rows in batch.items()})
+        return batch
+
+    def observe_one(self, k: int) -> Seen:
+        """The newest observation of slot k, as fresh arrays."""
+        return {name: rows[0] for name, rows in self.observe([self.slots[k]]).items()}
+
+    def close(self) -> None:
+        """End the sessions. Harmless the second time."""
+        self.link.close()
+
+    def _cameras(self, config: DriveConfig, worlds: Worlds) -> Sequence[Camera]:
+        """Those that will be observed. The server says at once what its own rig has; of another one a world must tell."""
+        server = self.link.client.server
+        if config.rig not in (None, server.rig):
+            world: Any = (config.scenarios[0], 0)
+            return list(worlds.begin(self.link.sessions[0], world).cameras.values())
+        known = {camera.name: camera for camera in server.cameras}
+        wanted = known if config.cameras is None else config.cameras
+        if unknown := [name for name in wanted if name not in known]:
+            raise ValueError(f"expected cameras of {', '.join(known)}, got {', '.join(unknown)}")
+        return [known[name] for name in wanted]
