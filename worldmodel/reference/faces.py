@@ -32,16 +32,17 @@ class Kind(IntEnum):
     SIGNAL = 12  # traffic light: state (0 red, 1 yellow, 2 green)
     SIGNAL_BACK = 13  # its dark housing
     POLE = 14
-    RAIL = 15  # guard rail: shaped
-    TREE = 16  # shaped: style
-    CONIFER = 17  # shaped: style
-    PEDESTRIAN = 18  # shaped: walking phase [rad], style
-    CYCLIST = 19  # shaped: pedalling phase [rad], style
-    SIGN = 20  # shaped: style, seen from behind
-    SHADOW = 21  # shaped, lies on the ground: strength, softness [m]
+    RAIL = 15  # beam of a guard rail
+    POSTS = 16  # shaped: the posts under it
+    TREE = 17  # shaped: style
+    CONIFER = 18  # shaped: style
+    PEDESTRIAN = 19  # shaped: walking phase [rad], style
+    CYCLIST = 20  # shaped: pedalling phase [rad], style
+    SIGN = 21  # shaped: style, seen from behind
+    SHADOW = 22  # shaped, lies on the ground: strength, softness [m]
 
 
-SHAPED = tuple(kind for kind in Kind if kind >= Kind.RAIL)
+SHAPED = tuple(kind for kind in Kind if kind >= Kind.POSTS)
 
 
 @dataclass(frozen=True)

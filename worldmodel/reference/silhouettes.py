@@ -1,4 +1,4 @@
-"""Shapes cut out of their faces: trees, people, guard rails, signs. Signed distances turned into coverage.
+"""Shapes cut out of their faces: trees, people, posts, signs. Signed distances turned into coverage.
 
 All functions take metres on the face (u right, v up) and the pixel's footprint there, and return coverage 0..1.
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .faces import Kind
-from .patterns import band, pulse
+from .patterns import pulse
 
 
 def alpha(
@@ -53,10 +53,9 @@ def _capsule(x: Tensor, y: Tensor, ax: Tensor | float, ay: Tensor | float, bx: T
     return r - ((x - ax - t * dx) ** 2 + (y - ay - t * dy) ** 2).sqrt()
 
 
-def _rail(_: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor, fv: Tensor) -> Tensor:
-    """A band in the upper part, on posts every two metres."""
-    beam = band(v, 0.48 * height, height, fv)
-    return torch.maximum(beam, pulse(u, 2.0, 0.0, 0.14, fu) * (v < 0.5 * height))
+def _posts(_: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor, fv: Tensor) -> Tensor:
+    """A thin post every two metres."""
+    return pulse(u, 2.0, 0.0, 0.14, fu)
 
 
 def _tree(a: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: Tensor, fv: Tensor) -> Tensor:
@@ -136,7 +135,7 @@ def _shadow(a: Tensor, u: Tensor, v: Tensor, width: Tensor, height: Tensor, fu: 
 
 
 _SHAPES = {
-    Kind.RAIL: _rail,
+    Kind.POSTS: _posts,
     Kind.TREE: _tree,
     Kind.CONIFER: _conifer,
     Kind.PEDESTRIAN: _pedestrian,

@@ -98,9 +98,13 @@ def person(s: Samples) -> tuple[Tensor, None]:
 
 
 def rail(s: Samples) -> tuple[Tensor, None]:
-    """A ridged band over darker posts."""
-    ridge = band(s.v, 0.68 * s.height, 0.80 * s.height, s.fv)
-    return s.color * (dimmed(0.62, ridge) * dimmed(0.55, 1 - above(s.v, 0.48 * s.height, s.fv))), None
+    """A beam with a dark groove."""
+    return s.color * dimmed(0.62, band(s.rise, 0.38, 0.62, s.fv / s.height)), None
+
+
+def posts(s: Samples) -> tuple[Tensor, None]:
+    """Darker than the beam they carry."""
+    return s.color * 0.55, None
 
 
 def lamp_head(s: Samples) -> tuple[Tensor, Tensor]:

@@ -59,13 +59,16 @@ def _wall(structure: Structure) -> Faces:
 
 
 def _rail(structure: Structure) -> Faces:
-    """Both sides of a guard rail, in panels short enough to be culled."""
+    """Both sides of a guard rail, a beam over posts, in panels short enough to be culled."""
     count = max(1, round(structure.length_m / RAIL_PANEL_M))
     edges = np.linspace(-structure.length_m / 2, structure.length_m / 2, count + 1)
-    y = structure.width_m / 2
-    panels = [prism((a, b), (a, b), (0.0, structure.height_m), (y, y))[:2] for a, b in pairwise(edges)]
-    corners = placed(np.concatenate(panels), structure.x_m, structure.y_m, structure.yaw_rad)
-    return faces.make(corners, Kind.RAIL, structure.color_rgb)
+    y, top = structure.width_m / 2, structure.height_m
+    parts = []
+    for kind, low, high in ((Kind.POSTS, 0.0, 0.5 * top), (Kind.RAIL, 0.48 * top, top)):
+        panels = [prism((a, b), (a, b), (low, high), (y, y))[:2] for a, b in pairwise(edges)]
+        corners = placed(np.concatenate(panels), structure.x_m, structure.y_m, structure.yaw_rad)
+        parts.append(faces.make(corners, kind, structure.color_rgb))
+    return faces.concat(parts)
 
 
 def _tree(structure: Structure) -> Faces:

@@ -46,6 +46,7 @@ _SURFACES: dict[Kind, Surface] = {
     Kind.SIGNAL_BACK: vehicle_surfaces.paint,
     Kind.POLE: vehicle_surfaces.paint,
     Kind.RAIL: street_surfaces.rail,
+    Kind.POSTS: street_surfaces.posts,
     Kind.TREE: street_surfaces.tree,
     Kind.CONIFER: street_surfaces.tree,
     Kind.PEDESTRIAN: street_surfaces.person,
