@@ -8,9 +8,9 @@
 import { Connection, asProblem } from "./connection.js";
 import { LockstepPace, RealtimePace } from "./pacing.js";
 import { Problem } from "./rest.js";
+import { Snapshots } from "./snapshots.js";
 
 const SNAPSHOT_EVERY_S = 1;
-const SNAPSHOTS_KEPT = 12;
 
 export class Driver {
   /**
@@ -26,7 +26,7 @@ export class Driver {
     this.mode = "lockstep";
     this.waiting = true; // the world stands still until go()
     this.over = null; // {outcome, reason} of an episode that ended
-    this.snapshots = []; // {nextChunk, handles}
+    this.snapshots = new Snapshots((handle) => rest.remove(`v1/snapshots/${handle}`).catch(() => null));
     this.awaiting = null; // when the request that is under way was sent [ms]
     this.unanswered = null; // actions of a step whose reply did not come: sent again unchanged, it runs once only
     this.turn = Promise.resolve(); // operations run one after the other
@@ -73,7 +73,8 @@ export class Driver {
         this.mode = started.mode;
         this.on.started(index, started);
       }
-      this.#fresh(null);
+      this.snapshots.clear();
+      this.#fresh();
     });
   }
 
@@ -84,7 +85,7 @@ export class Driver {
       const forked = await this.#ask({ type: "fork", session: car.session, count: 1 });
       const copy = forked.sessions[0];
       this.sessions.push({ session: copy.session, token: copy.resume_token, nextChunk: copy.next_chunk, cameras: car.cameras });
-      this.snapshots = [];
+      this.snapshots.clear();
       return this.sessions[1];
     });
   }
@@ -93,7 +94,7 @@ export class Driver {
   join() {
     return this.#exclusive(async () => {
       const [, copy] = this.sessions.splice(1);
-      this.snapshots = this.snapshots.map(({ nextChunk, handles }) => ({ nextChunk, handles: handles.slice(0, 1) }));
+      this.snapshots.clear();
       if (copy) await this.#ask({ type: "close", session: copy.session });
     });
   }
@@ -118,9 +119,7 @@ export class Driver {
   rewind(seconds) {
     return this.#exclusive(async () => {
       const now = this.sessions[0].nextChunk;
-      const wanted = now - seconds / this.chunkS;
-      const kept = this.snapshots.filter(({ nextChunk }) => nextChunk < now);
-      const target = kept.findLast(({ nextChunk }) => nextChunk <= wanted) ?? kept[0];
+      const target = this.snapshots.back(now, seconds / this.chunkS);
       if (!target) throw new Problem("NO_SNAPSHOT", "there is no snapshot to go back to yet");
       this.waiting = true;
       for (const [index, car] of this.sessions.entries()) {
@@ -128,7 +127,8 @@ export class Driver {
         car.nextChunk = restored.next_chunk;
         this.on.chunk(index, { ...restored, chunk: restored.next_chunk - 1, timing: null, cache: null, restored: true });
       }
-      this.#fresh(this.snapshots.filter(({ nextChunk }) => nextChunk <= target.nextChunk));
+      this.snapshots.rewind(target.nextChunk);
+      this.#fresh();
       return (now - target.nextChunk) * this.chunkS;
     });
   }
@@ -139,7 +139,7 @@ export class Driver {
   }
 
   get canRewind() {
-    return this.snapshots.some(({ nextChunk }) => nextChunk < this.sessions[0]?.nextChunk);
+    return this.sessions.length > 0 && this.snapshots.reachesBefore(this.sessions[0].nextChunk);
   }
 
   // The conversation -------------------------------------------------------------------------------------------
@@ -177,7 +177,6 @@ export class Driver {
     if (name === "refused") this.ready?.reject(problem);
     if (gone) {
       this.sessions = [];
-      this.snapshots = [];
       this.unanswered = null;
       this.on.lost(problem);
     } else this.on.state(name, problem, retryInS);
@@ -252,25 +251,10 @@ export class Driver {
 
   async #snapshotIfDue() {
     const { nextChunk } = this.sessions[0];
-    const last = this.snapshots.at(-1)?.nextChunk ?? 0;
-    if (this.over || (nextChunk - last) * this.chunkS < SNAPSHOT_EVERY_S - 1e-6) return;
-    await this.#takeSnapshot();
-    while (this.snapshots.length > SNAPSHOTS_KEPT) this.#forget(this.snapshots.shift());
-  }
-
-  async #takeSnapshot() {
-    const handles = [];
-    let nextChunk = 0;
-    for (const { session } of this.sessions) {
-      const taken = await this.#ask({ type: "snapshot", session });
-      handles.push(taken.handle);
-      nextChunk ||= taken.next_chunk;
-    }
-    this.snapshots.push({ nextChunk, handles });
-  }
-
-  #forget({ handles }) {
-    for (const handle of handles) this.rest.remove(`v1/snapshots/${handle}`).catch(() => null);
+    if (this.over || !this.snapshots.isDue(nextChunk, Math.round(SNAPSHOT_EVERY_S / this.chunkS))) return;
+    const taken = [];
+    for (const { session } of this.sessions) taken.push(await this.#ask({ type: "snapshot", session }));
+    this.snapshots.add(taken[0].next_chunk, taken.map(({ handle }) => handle));
   }
 
   /** A step was refused: go on from where the server says it is, or wait. */
@@ -292,13 +276,11 @@ export class Driver {
 
   #adopt(nextChunk) {
     for (const car of this.sessions) car.nextChunk = nextChunk;
-    this.snapshots = this.snapshots.filter((kept) => kept.nextChunk <= nextChunk);
+    this.snapshots.rewind(nextChunk);
   }
 
-  /** The world was moved: what remains of the snapshots, and no episode is over. */
-  #fresh(snapshots) {
-    for (const dropped of snapshots ? [] : this.snapshots) this.#forget(dropped);
-    this.snapshots = snapshots ?? [];
+  /** The world was moved: no episode is over, no step is under way. */
+  #fresh() {
     this.over = null;
     this.unanswered = null;
     this.#choosePace();

@@ -72,11 +72,11 @@ class Page {
 
   /** Drive a scenario, in the session of this page if it has one. */
   async drive(setup) {
+    this.toolbar.offerBeside(this.choices.tiers, setup.options.tier);
     if (!this.driving?.driver.sessions.length) {
       this.#take(new Driving(this));
       await this.role.open();
     }
-    this.toolbar.offerBeside(this.choices.tiers, setup.options.tier);
     this.views[1].visible = false;
     if (this.driving.driver.sessions.length > 1) await this.driving.beside("");
     this.sessionList.setCurrent(this.role.sessions);
@@ -149,13 +149,13 @@ class Page {
     this.status.say("good", factor === null ? doing : `${doing} at ${factor.toFixed(2)} × real time`);
   }
 
-  /** How a socket stands; `actions` are offered when it was refused. */
+  /** How a socket stands; `actions` are offered when it is not open. */
   showConnection(name, problem, retryInS, actions) {
     if (name === "open") this.status.hide();
     else if (name === "connecting") this.status.say("busy", "connecting");
     else if (name === "waiting") {
-      this.status.say("bad", `${problem.message}; next try in ${Math.ceil(retryInS)} s`);
-      this.status.problem(problem);
+      this.status.say("bad", `not connected; next try in ${Math.ceil(retryInS)} s`);
+      this.status.problem(problem, actions);
     } else if (name === "refused" && problem.code === "UNAUTHENTICATED") this.begin();
     else if (name === "refused") {
       this.status.say("bad", problem.message);

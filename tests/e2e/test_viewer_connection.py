@@ -92,6 +92,32 @@ def test_a_reload_goes_on_with_the_same_session(zero_server: str, open_tab: Open
     tab.wait(lambda: tab.value("chunk") > chunk, 10, lambda: "a later chunk of the same world")
 
 
+def test_a_session_that_another_window_took_can_be_taken_back(zero_server: str, open_tab: OpenTab) -> None:
+    first = open_tab(zero_server)
+    first.drive()
+    first.page.keyboard.press("w")
+    first.until_drawn(4)
+    first.page.keyboard.press("p")
+    memory = first.page.evaluate("sessionStorage.getItem('roadloop.driving')")
+    second = open_tab(
+        f"{zero_server}/version"
+    )  # of the same origin, to plant what a duplicated tab would have
+    second.refused = True  # that address has no icon
+    second.page.evaluate("memory => sessionStorage.setItem('roadloop.driving', memory)", memory)
+    second.page.goto(zero_server)
+    second.until_status("driving key")
+    first.until(
+        "document.querySelector('#card').textContent.includes('Another window drives this session now')"
+    )
+    first.shoot("taken")
+    first.page.get_by_role("button", name="Take it back").click()
+    first.until_status("driving key")
+    first.page.keyboard.down("w")
+    first.until_drawn(8)
+    second.page.get_by_role("button", name="Watch it").click()
+    second.until_drawn(8)
+
+
 def test_a_restarted_server_is_found_again_and_the_scenario_begins_again(
     chromium: str, open_tab: OpenTab
 ) -> None:

@@ -70,12 +70,12 @@ def test_a_key_shows_in_the_picture_within_a_chunk_in_real_time(zero_server: str
     # The bar of the HUD and the first frame of a chunk change together.
     script = """() => new Promise((done) => {
         const bar = document.querySelector('[data-bar=accel] i'), start = performance.now();
-        const watch = new MutationObserver(() => bar.classList.contains('negative')
-            && parseFloat(bar.style.width) > 20 && done(performance.now() - start));
+        const watch = new MutationObserver(() => !bar.classList.contains('negative')
+            && parseFloat(bar.style.width) > 10 && done(performance.now() - start));
         watch.observe(bar, {attributes: true});
-        const key = {code: 'Space', bubbles: true};
+        const key = {code: 'KeyW', bubbles: true};
         document.body.dispatchEvent(new KeyboardEvent('keydown', key));
-        setTimeout(() => document.body.dispatchEvent(new KeyboardEvent('keyup', key)), 500);
+        setTimeout(() => document.body.dispatchEvent(new KeyboardEvent('keyup', key)), 50);
     })"""
     waits_ms = []
     for _ in range(3):
