@@ -4,7 +4,7 @@ import torch
 from worldmodel.model.config import TokenizerConfig
 from worldmodel.model.tokenizer import BOUND, Tokenizer
 
-CONFIG = TokenizerConfig(channels=8, widths=(8, 12, 16), decoder_blocks=1)
+CONFIG = TokenizerConfig(channels=8, widths=(8, 12, 16), decoder_blocks=1, guide_channels=2)
 
 
 @pytest.fixture
@@ -48,3 +48,10 @@ def test_standardisation_does_not_change_what_is_decoded(tokenizer: Tokenizer) -
     before = tokenizer.decode(tokenizer.encode(frames))
     tokenizer.set_statistics(tokenizer.encode_raw(frames))
     torch.testing.assert_close(tokenizer.decode(tokenizer.encode(frames)), before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_guide_changes_what_is_decoded_and_may_be_stored_as_int8(tokenizer: Tokenizer) -> None:
+    latents, guide = torch.randn(2, 8, 2, 3), torch.randint(-127, 128, (2, 4, 2, 8, 12), dtype=torch.int8)
+    stored, real = tokenizer.decode(latents, guide), tokenizer.decode(latents, guide / 127)
+    torch.testing.assert_close(stored, real)
+    assert not torch.allclose(stored, tokenizer.decode(latents))

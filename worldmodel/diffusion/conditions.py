@@ -32,11 +32,11 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Conditions of a batch, and what the next history will need."""
+class Survey:
+    """What the scene looks like to the cameras, before anything is generated."""
 
-    conditions: Conditions
-    depth: Tensor  # [B, V, F, h, w] metres
+    layout: Tensor | None  # [B, V, F, C, h, w]
+    depth: Tensor  # [B, V, F, h, w] metres along the rays
 
 
 class ConditionBuilder:
@@ -53,25 +53,26 @@ class ConditionBuilder:
             self._cameras[rig] = CameraTensors.from_rig(rig).to(self._device)
         return self._cameras[rig]
 
-    def depth_of(self, request: Request) -> Tensor:
-        """Distance along every ray at the request's frames, [V, F, h, w]."""
-        return self._draw([request])[1][0]
+    def survey(self, requests: Sequence[Request], layout: bool) -> Survey:
+        """Draw sessions with equally many cameras. Without layout, depth is flat ground and the far distance."""
+        if not layout:
+            return Survey(None, self._flat(self._stacked(requests)))
+        return Survey(*self._draw(requests))
 
-    def build(self, requests: Sequence[Request], layout: bool) -> Prepared:
-        """Conditions of sessions with equally many cameras. Without layout, depth is flat ground and the far distance."""
-        cameras = CameraTensors.stack([self.cameras(request.rig) for request in requests])
-        rasters, depth = self._draw(requests) if layout else (None, self._flat(cameras))
+    def build(self, requests: Sequence[Request], survey: Survey) -> Conditions:
+        """Conditions of the sessions that were surveyed."""
+        cameras = self._stacked(requests)
         memories = [request.memory for request in requests]
         history = reproject(
             torch.stack([memory.source for memory in memories]),
             torch.stack([memory.source_depth for memory in memories]),
-            depth,
+            survey.depth,
             self._tensor(
                 [poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]
             ),
             cameras,
         )
-        conditions = Conditions(
+        return Conditions(
             motion=torch.stack([self._motion(request) for request in requests])[:, None],
             rays=plucker(cameras),
             groups=torch.stack([group_indices([c.group for c in r.rig.cameras]) for r in requests]).to(
@@ -79,10 +80,12 @@ class ConditionBuilder:
             ),
             neighbours=cameras.neighbours,
             appearance=torch.stack([appearance_vector(r.atmosphere) for r in requests]).to(self._device),
-            layout=None if rasters is None else rasters[:, :, None],
+            layout=None if survey.layout is None else survey.layout[:, :, None],
             history=history[:, :, None],
         )
-        return Prepared(conditions, depth)
+
+    def _stacked(self, requests: Sequence[Request]) -> CameraTensors:
+        return CameraTensors.stack([self.cameras(request.rig) for request in requests])
 
     def _draw(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
         """Layouts [B, V, F, C, h, w] and depth [B, V, F, h, w], sessions of one rig together."""

@@ -26,7 +26,7 @@ from ..model.world_model import WorldModel
 from ..reference.renderer import ReferenceRenderer
 from ..rig import Rig
 from ..scene_engine import SceneEngine, Session, Staged
-from .conditions import ConditionBuilder, Prepared, Request
+from .conditions import ConditionBuilder, Request, Survey
 from .memory import Memory, PendingCommit, memory_from_state, memory_to_state
 from .pool import Pool
 
@@ -134,14 +134,13 @@ class DiffusionEngine(SceneEngine):
         self._commit([s.session for s in group if s.session.generator.pending is not None])
         clock.lap("kv_update")
         places = [place_of(s.session.chunk, self.config.cycle) for s in group]
-        prepared = self._conditions.build(
-            [self._request(s, place) for s, place in zip(group, places, strict=True)], kind.layout
-        )
-        embedded = self.model.dit.embed(prepared.conditions)
+        requests = [self._request(s, place) for s, place in zip(group, places, strict=True)]
+        survey = self._conditions.survey(requests, kind.layout)
+        embedded = self.model.dit.embed(self._conditions.build(requests, survey))
         clock.lap("condition")
         clean = self._denoise(kind, group, places, embedded)
         clock.lap("denoise")
-        pictures = self._decode(clean)  # B V F 3 H W
+        pictures = self._decode(clean, survey.layout)  # B V F 3 H W
         frames = (pictures * 255).round().byte().movedim(3, -1).cpu().numpy()
         whole = torch.isfinite(clean).flatten(1).all(dim=1).tolist()
         clock.lap("decode")
@@ -152,7 +151,7 @@ class DiffusionEngine(SceneEngine):
                 )
                 continue
             staged.frames = frames[row]
-            staged.generator = self._remember(staged, place, row, clean, embedded, prepared, pictures)
+            staged.generator = self._remember(staged, place, row, clean, embedded, survey, pictures)
             staged.timings_ms = {name: ms / len(group) for name, ms in timings.items()}
 
     def _denoise(
@@ -195,17 +194,16 @@ class DiffusionEngine(SceneEngine):
         """Begin a session on real images [V, 3, H, W] in [0, 1]: they fill the sink and the first ring place."""
         scene, pool = session.scene, self._pool(session)
         slot, ego = pool.take(), scene.frame.ego
-        clean = self.model.tokenizer.encode(
-            images[:, None].expand(-1, FRAMES, -1, -1, -1).to(self._dtype)
-        ).float()
-        source = _reduce(self._decode(clean[None])[0, :, -1])
-        blank = Memory(slot, ego, ego, source, torch.ones_like(source[:, 0]))
-        request = Request(scene.world, scene.atmosphere, rig, [scene.frame] * FRAMES, blank, 1)
-        depth = self._conditions.depth_of(request)[:, -1]
-        memory = replace(blank, source_depth=depth)
+        still = images[:, None].expand(-1, FRAMES, -1, -1, -1)
+        clean = self.model.tokenizer.encode(still.to(self._dtype)).float()
+        source = _reduce(images)
+        memory = Memory(slot, ego, ego, source, torch.ones_like(source[:, 0]))
+        request = Request(scene.world, scene.atmosphere, rig, [scene.frame] * FRAMES, memory, 1)
+        survey = self._conditions.survey([request], session.options.layout)
+        memory = replace(memory, source_depth=survey.depth[0, :, -1].clone())
         session.generator = memory
-        prepared = self._conditions.build([replace(request, memory=memory)], session.options.layout)
-        embedded = self.model.dit.embed(prepared.conditions)
+        conditions = self._conditions.build([replace(request, memory=memory)], survey)
+        embedded = self.model.dit.embed(conditions)
         commit = commit_step(self.config.commit_tau, self.config.steps)
         self.model.dit.write_sink(clean[None], commit, embedded, pool.kv, [slot])
         session.generator = replace(memory, pending=PendingCommit(clean[None], embedded, 1))
@@ -217,7 +215,7 @@ class DiffusionEngine(SceneEngine):
         row: int,
         clean: Tensor,
         embedded: Embedded,
-        prepared: Prepared,
+        survey: Survey,
         pictures: Tensor,
     ) -> Memory:
         """The memory after a chunk. One that does not commit leaves nothing but where the ego is."""
@@ -231,7 +229,7 @@ class DiffusionEngine(SceneEngine):
             anchor=last,
             last=last,
             source=_reduce(pictures[row, :, -1]),
-            source_depth=prepared.depth[row, :, -1].clone(),
+            source_depth=survey.depth[row, :, -1].clone(),
             pending=PendingCommit(clean[one].clone(), embedded.rows(one), place.ahead),
         )
 
@@ -244,9 +242,9 @@ class DiffusionEngine(SceneEngine):
             scene.world, scene.atmosphere, self._rig(session), staged.states, session.generator, place.ahead
         )
 
-    def _decode(self, clean: Tensor) -> Tensor:
-        """Latents [B, V, C, h, w] -> images [B, V, F, 3, H, W] in [0, 1]."""
-        return self.model.tokenizer.decode(clean.to(self._dtype)).float().clamp(0, 1)
+    def _decode(self, clean: Tensor, guide: Tensor | None) -> Tensor:
+        """Latents [B, V, C, h, w] and the layout [B, V, F, C, 4 h, 4 w], if any -> images [B, V, F, 3, H, W] in [0, 1]."""
+        return self.model.tokenizer.decode(clean.to(self._dtype), guide).float().clamp(0, 1)
 
     def _rig(self, session: Session) -> Rig:
         """The session's cameras at the model's resolution."""

@@ -30,10 +30,11 @@ class Memory:
     source: Tensor  # [V, 3, h, w] last committed images at raster resolution: where history is warped from
     source_depth: Tensor  # [V, h, w]
     pending: PendingCommit | None = None
+    cache_slot: int | None = None  # in the block cache of sessions of this kind; None in tier `exact`
 
 
-def memory_to_state(memory: Memory, kv: dict[str, Tensor]) -> dict[str, Any]:
-    """Plain data and arrays; `pending` must have been written."""
+def memory_to_state(memory: Memory, kv: dict[str, Tensor], cache: dict[str, Tensor] | None) -> dict[str, Any]:
+    """Plain data and arrays, with the slot's KV and block cache; `pending` must have been written."""
     if memory.pending is not None:
         raise ValueError("expected a memory without a pending commit, got one")
     return {
@@ -41,29 +42,37 @@ def memory_to_state(memory: Memory, kv: dict[str, Tensor]) -> dict[str, Any]:
         "last": asdict(memory.last),
         "source": memory.source.cpu().numpy(),
         "source_depth": memory.source_depth.cpu().numpy(),
-        "kv": {name: _to_array(tensor) for name, tensor in kv.items()},
-        "kv_dtype": str(kv["k"].dtype).removeprefix("torch."),
+        "kv": tensors_to_state(kv),
+        "cache": None if cache is None else tensors_to_state(cache),
     }
 
 
-def memory_from_state(
-    state: dict[str, Any], slot: int, device: torch.device
-) -> tuple[Memory, dict[str, Tensor]]:
-    """The inverse of `memory_to_state`, for another slot."""
-    dtype = getattr(torch, state["kv_dtype"])
-    kv = {name: torch.from_numpy(array.copy()) for name, array in state["kv"].items()}
-    kv |= {name: kv[name].view(dtype) for name in ("k", "v")}
-    memory = Memory(
+def memory_from_state(state: dict[str, Any], slot: int, device: torch.device) -> Memory:
+    """The inverse of `memory_to_state`, for another slot; KV and block cache are read with `tensors_from_state`."""
+    return Memory(
         slot,
         EgoState(**state["anchor"]),
         EgoState(**state["last"]),
         torch.from_numpy(state["source"].copy()).to(device),
         torch.from_numpy(state["source_depth"].copy()).to(device),
     )
-    return memory, kv
 
 
-def _to_array(tensor: Tensor) -> np.ndarray:
-    """NumPy has no bfloat16: its bits travel as integers."""
+def tensors_to_state(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Tensors as arrays with the names of their number formats. NumPy has no bfloat16: its bits travel as integers."""
+    return {
+        name: [str(tensor.dtype).removeprefix("torch."), _bits(tensor)] for name, tensor in tensors.items()
+    }
+
+
+def tensors_from_state(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The inverse of `tensors_to_state`, on the CPU."""
+    return {
+        name: torch.from_numpy(array.copy()).view(getattr(torch, dtype))
+        for name, (dtype, array) in state.items()
+    }
+
+
+def _bits(tensor: Tensor) -> np.ndarray:
     cpu = tensor.detach().cpu().contiguous()
     return cpu.view(torch.int16).numpy() if cpu.dtype == torch.bfloat16 else cpu.numpy()

@@ -15,10 +15,10 @@ from ..scene.state import Atmosphere
 from .attention import Table
 from .config import FRAMES, DiTConfig
 from .rope import direction_table
+from .tokenizer import unit_scale
 
 MOTION_DIMS = FRAMES * 3 + 3 + 1
 HISTORY_CHANNELS = 4  # RGB and validity
-INT8_ONE = 127.0  # how layouts are stored
 GROUPS = ("unknown", "front", "side", "rear")
 WEATHERS = ("clear", "cloudy", "rain", "fog")
 TIMES_OF_DAY = ("day", "dusk", "night")
@@ -147,9 +147,7 @@ class Stem(nn.Module):
 
     def forward(self, raster: Tensor) -> Tensor:
         """[B, F C, 4 h, 4 w], int8 or of order one -> [B, D, h, w]."""
-        x = raster.to(self.first.weight.dtype).contiguous(memory_format=torch.channels_last)
-        if raster.dtype == torch.int8:
-            x = x / INT8_ONE
+        x = unit_scale(raster, self.first.weight.dtype)
         return self.second(F.gelu(self.first(x), approximate="tanh"))
 
 

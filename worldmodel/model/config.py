@@ -29,6 +29,7 @@ class TokenizerConfig:
     widths: tuple[int, int, int] = (96, 160, 192)  # at 1/4, 1/8 and 1/16 of the camera resolution
     encoder_blocks: int = 1  # residual blocks per resolution
     decoder_blocks: int = 2
+    guide_channels: int = 23  # of the layout that the decoder may look at; 0 for none
 
 
 @dataclass(frozen=True)

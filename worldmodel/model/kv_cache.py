@@ -169,22 +169,29 @@ class KVContext:
     v: Tensor  # the same shape
     hidden: Tensor  # additive [B, (W + 2) N]: minus infinity where nothing has been written
     recorder: "KVRecorder | None" = None
+    rows: Tensor | None = None  # int64 [b]: queries come from these sessions only
 
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `Memory.attend`."""
         tokens = q.shape[-2]
         if self.recorder is not None:
             self.recorder.add(k, v)
-        self.k[block][..., -tokens:, :] = k  # age 0: no temporal rotation
-        self.v[block][..., -tokens:, :] = v
-        mask = self.hidden[:, None, None, None, :].to(q.dtype).expand(-1, q.shape[1], -1, tokens, -1)
-        return sdpa(q, self.k[block].to(q.dtype), self.v[block].to(q.dtype), mask)
+        keys, values, hidden = self.k[block], self.v[block], self.hidden
+        if self.rows is not None:
+            keys, values, hidden = (part.index_select(0, self.rows) for part in (keys, values, hidden))
+        keys[..., -tokens:, :] = k  # age 0: no temporal rotation
+        values[..., -tokens:, :] = v
+        mask = hidden[:, None, None, None, :].to(q.dtype).expand(-1, q.shape[1], -1, tokens, -1)
+        return sdpa(q, keys.to(q.dtype), values.to(q.dtype), mask)
 
     def select(self, rows: Tensor) -> "KVContext":
-        """See `Memory.select`. Contexts that record cannot be narrowed: a KV-update pass is always whole."""
+        """See `Memory.select`: nothing is copied until a block attends, and then that block's part only.
+
+        Contexts that record cannot be narrowed: a KV-update pass is always whole.
+        """
         if self.recorder is not None:
             raise ValueError("expected a context that does not record, got one of a KV-update pass")
-        return KVContext(self.k[:, rows], self.v[:, rows], self.hidden[rows])
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
     def recording(self) -> "KVContext":
         """The same context, for the pass that writes."""

@@ -50,7 +50,7 @@ class TokenizerRun(RunConfig):
     """Train the autoencoder."""
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    crop: tuple[int, int] | None = None  # rows and columns of training crops; None is the whole image
+    drop_guide: float = 0.25  # share of samples that are decoded without the layout
     latent_noise: float = 0.15  # standard deviations, at most, that the decoder must stand
     gradient_weight: float = 0.5
     detail_weight: float = 3.0  # extra weight of paint and agents

@@ -31,8 +31,10 @@ def encode_clip(clip: Clip, tokenizer: Tokenizer, digest: str, keep_frames: bool
     latents = encode_frames(tokenizer, frames, np.arange(1, len(frames)).reshape(-1, FRAMES))
     boundaries = np.arange(0, len(frames), FRAMES)
     stills = encode_frames(tokenizer, frames, np.repeat(boundaries[:, None], FRAMES, axis=1))
-    # What a session sees: the tokeniser's own pictures.
-    history = torch.cat([last_images(tokenizer, part) for part in (stills[:1], *latents.split(KEEP))])
+    # What a session sees: a real opening image, then the tokeniser's own pictures.
+    layout = clip.arrays.layout[1:].reshape(-1, FRAMES, *clip.arrays.layout.shape[1:])
+    opening = reduce(torch.from_numpy(np.array(frames[:1])).movedim(-1, 2).float() / 255)
+    history = torch.cat([opening, last_images(tokenizer, latents, layout)])
     _replace(clip.folder / "stills.npy", stills.half().numpy())
     _replace(clip.folder / "history.npy", (history.clamp(0, 1) * 255).round().byte().numpy())
     (clip.folder / "tokenizer.txt").write_text(digest)
@@ -63,10 +65,24 @@ def encode_frames(tokenizer: Tokenizer, frames: np.ndarray, images: np.ndarray) 
 
 
 @torch.no_grad()
-def last_images(tokenizer: Tokenizer, latents: Tensor) -> Tensor:
-    """The last decoded image of latents [T, V, C, h, w], at raster resolution: [T, V, 3, 4 h, 4 w]."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return reduce(tokenizer.decode(latents)[:, :, -1].float())
+def last_images(tokenizer: Tokenizer, latents: Tensor, layout: np.ndarray) -> Tensor:
+    """The last decoded image of every latent frame at raster resolution.
+
+    Args:
+        tokenizer: in eval mode.
+        latents: [T, V, C, h, w].
+        layout: int8 [T, 4, V, channels, 4 h, 4 w].
+
+    Returns:
+        float32 [T, V, 3, 4 h, 4 w].
+    """
+    images = []
+    for start in range(0, len(latents), KEEP):
+        part = slice(start, start + KEEP)
+        guide = torch.from_numpy(np.array(layout[part])).transpose(1, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            images.append(reduce(tokenizer.decode(latents[part], guide)[:, :, -1].float()))
+    return torch.cat(images)
 
 
 def encode_clips(clips: Sequence[Clip], tokenizer: Tokenizer, digest: str, keep_frames: bool) -> int:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.conditioning import Conditions, Embedded
+from ..model.conditioning import Conditions
 from ..model.config import FRAMES, RASTER_STRIDE
 from ..model.cycle import place_of
 from ..model.dit import DiT, commit_step
@@ -75,7 +75,8 @@ def roll_out(
     names = [[clip.rig.names[v] for v in chosen] for clip, chosen in zip(clips, views, strict=True)]
 
     opening = [Place(start, True, 1) for start in starts]
-    clean, embedded = _prepare(dit, clips, opening, views, None, options)
+    clean, cond = _prepare(clips, opening, views, None, options)
+    embedded = dit.embed(cond)
     dit.write_sink(clean, commit, embedded, cache, rows)
     one = torch.ones(batch, dtype=torch.int64)
     dit.kv_update(clean, commit, embedded, cache, rows, one)
@@ -87,7 +88,8 @@ def roll_out(
         turn = place_of(chunk, options.cycle)
         ahead = turn.ahead
         places = [Place(start + chunk, False, ahead) for start in starts]
-        _, embedded = _prepare(dit, clips, places, views, source, options)
+        _, cond = _prepare(clips, places, views, source, options)
+        embedded = dit.embed(cond)
         context = cache.context(rows, one * ahead)
         noise = torch.stack([chunk_noise(seed + row, turn.noise, names[row], latent_size) for row in rows])
         clean = sample(
@@ -95,7 +97,8 @@ def roll_out(
             noise,
             schedule(options.steps),
         )
-        frames = tokenizer.decode(clean.to(tokenizer.mean.dtype)).float().clamp(0, 1)  # B V F 3 H W
+        guide = None if cond.layout is None else cond.layout[:, :, 0]
+        frames = tokenizer.decode(clean, guide).float().clamp(0, 1)  # B V F 3 H W
         made.append(clean)
         pictures.append(frames)
         if turn.commits:
@@ -153,14 +156,13 @@ class RolledClip(Clip):
 
 
 def _prepare(
-    dit: DiT,
     clips: Sequence[Clip],
     places: Sequence[Place],
     views: Sequence[np.ndarray],
     source: Tensor | None,
     options: RolloutOptions,
-) -> tuple[Tensor, Embedded]:
-    """Clean latents [B, V, C, h, w] and embedded conditions of one latent frame per clip."""
+) -> tuple[Tensor, Conditions]:
+    """Clean latents [B, V, C, h, w] and conditions of one latent frame per clip."""
     rows = [
         load_row(clip, [place], chosen, False)
         for clip, place, chosen in zip(clips, places, views, strict=True)
@@ -169,7 +171,7 @@ def _prepare(
         rows = [replace(row, source=255 * own[:, None]) for row, own in zip(rows, source, strict=True)]
     sequences = stack_rows(rows, False)
     cond = withhold(sequences.conditions, options.motion, options.layout, options.history)
-    return sequences.clean[:, :, 0], dit.embed(cond)
+    return sequences.clean[:, :, 0], cond
 
 
 def withhold(cond: Conditions, motion: bool, layout: bool, history: bool) -> Conditions:

@@ -52,8 +52,15 @@ def _ceiling(rollout: Rollout, tokenizer: Tokenizer, true: torch.Tensor) -> floa
     span = slice(rollout.start, rollout.start + len(rollout.latents))
     with torch.autocast("cpu", torch.bfloat16):
         chosen = torch.from_numpy(latents[span][:, rollout.views]).float()
-        decoded = tokenizer.decode(chosen).float()  # T V F 3 H W
+        decoded = tokenizer.decode(chosen, guide_of(rollout)).float()  # T V F 3 H W
     return float(psnr(decoded.transpose(1, 2).flatten(0, 1).clamp(0, 1), true[1:]))
+
+
+def guide_of(rollout: Rollout) -> torch.Tensor:
+    """The layout of a rollout's frames, int8 [T, V, 4, C, h, w]."""
+    first, count = FRAMES * rollout.start + 1, FRAMES * len(rollout.latents)
+    layout = np.array(rollout.clip.arrays.layout[first : first + count][:, rollout.views])
+    return torch.from_numpy(layout).unflatten(0, (-1, FRAMES)).transpose(1, 2)
 
 
 def _energy(images: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..model.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..model.config import FRAMES
-from ..model.tokenizer import Tokenizer
+from ..model.tokenizer import INT8_ONE, Tokenizer
 from .clips import Clip
 from .config import TokenizerRun
 from .losses import detail_weights, psnr, reconstruction_loss
@@ -39,20 +39,17 @@ class TokenizerTask:
         if run.init is not None:
             load_weights(self.model, load_checkpoint(Path(run.init)))
         self._forward = torch.compile(self._losses) if run.compile else self._losses
-        held_out_rng = np.random.default_rng(12345)
-        self._held_out = [self._draw(held_out, held_out_rng)[0] for _ in range(HELD_OUT_SAMPLES)]
+        self._judged = self._batch(held_out, HELD_OUT_SAMPLES, np.random.default_rng(12345))
 
     def loss(self, clock: RunClock) -> tuple[Tensor, dict[str, float]]:
         """See `Task.loss`."""
-        rng = np.random.default_rng([self.run.seed, clock.step])
-        frames, details = zip(*(self._draw(self._clips, rng) for _ in range(self.run.batch)), strict=True)
-        device = self.run.device
-        true = torch.from_numpy(np.stack(frames)).to(device).float() / 255
-        weight = detail_weights(
-            torch.from_numpy(np.stack(details)).to(device).float() / 127, self.run.detail_weight
-        )
+        run, rng = self.run, np.random.default_rng([self.run.seed, clock.step])
+        true, layout = self._batch(self._clips, run.batch, rng)
+        weight = detail_weights(layout[:, :, self._details].amax(dim=2) / INT8_ONE, run.detail_weight)
         noise = self._latent_noise(true, int(rng.integers(2**62)))
-        loss, made = self._forward(true, weight, noise.to(device))
+        guided = torch.from_numpy(rng.random(run.batch) >= run.drop_guide).to(run.device)
+        guide = layout * guided[:, None, None, None, None]
+        loss, made = self._forward(true, weight, noise.to(run.device), guide)
         return loss, {"loss": float(loss.detach()), "psnr": float(psnr(made.detach(), true))}
 
     def _latent_noise(self, true: Tensor, seed: int) -> Tensor:
@@ -63,27 +60,31 @@ class TokenizerTask:
         size = (len(true), self.run.tokenizer.channels, *_latent_size(true))
         return amount * torch.randn(size, generator=g)
 
-    def _losses(self, true: Tensor, weight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _losses(self, true: Tensor, weight: Tensor, noise: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(true.device.type, torch.bfloat16):
             z = self.model.encode_raw(true)
             # Noise is relative to the spread of each channel, as it will be after standardisation.
             z = z + noise * z.detach().float().std(dim=(0, 2, 3), keepdim=True).to(z.dtype)
-            made = self.model.decode_raw(z)
+            made = self.model.decode_raw(z, guide)
         made = made.float()
         return reconstruction_loss(made, true, weight, self.run.gradient_weight), made
 
     @torch.no_grad()
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, clock: RunClock) -> dict[str, float]:
         """See `Task.evaluate`."""
-        model = self._averaged(weights)
-        true = torch.from_numpy(np.stack(self._held_out)).to(self.run.device).float() / 255
+        model, (true, layout) = self._averaged(weights), self._judged
+
+        def decode(latents: Tensor, guide: Tensor | None) -> Tensor:
+            return model.decode(latents, guide).float().clamp(0, 1)
+
         with torch.autocast(true.device.type, torch.bfloat16):
-            latents = model.encode(true)
-            made = model.decode(latents).float().clamp(0, 1)
-            noisy = model.decode(latents + 0.1 * torch.randn_like(latents)).float().clamp(0, 1)
-        shown = torch.stack([true[:12, -1], made[:12, -1]], dim=1)
+            latents = model.encode(true).float()
+            made, alone = decode(latents, layout), decode(latents, None)
+            noisy = decode(latents + 0.1 * torch.randn_like(latents), layout)
+        shown = torch.stack([true[:12, -1], made[:12, -1], alone[:12, -1]])
         write_mosaic(folder / f"sample_{clock.step:06d}.png", shown.movedim(2, -1))
-        return {"held_out_psnr": float(psnr(made, true)), "held_out_noisy_psnr": float(psnr(noisy, true))}
+        pictures = {"held_out": made, "held_out_unguided": alone, "held_out_noisy": noisy}
+        return {f"{name}_psnr": float(psnr(picture, true)) for name, picture in pictures.items()}
 
     def export(self, weights: Mapping[str, Tensor], path: Path, notes: Mapping[str, Any]) -> None:
         """See `Task.export`."""
@@ -95,23 +96,29 @@ class TokenizerTask:
         """The tokeniser with averaged weights and the standardisation of the latents it makes."""
         model = Tokenizer(self.run.tokenizer).to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.load_state_dict(dict(weights))
-        rng = np.random.default_rng(7)
-        drawn = [self._draw(self._clips, rng)[0] for _ in range(4 * HELD_OUT_SAMPLES)]
-        frames = torch.from_numpy(np.stack(drawn)).to(self.run.device).float() / 255
+        frames, _ = self._batch(self._clips, 4 * HELD_OUT_SAMPLES, np.random.default_rng(7))
         with torch.autocast(frames.device.type, torch.bfloat16):
-            raw = torch.cat([model.encode_raw(part) for part in frames.split(HELD_OUT_SAMPLES)])
+            raw = torch.cat([model.encode_raw(part) for part in torch.split(frames, HELD_OUT_SAMPLES)])
         model.set_statistics(raw)
         return model.eval()
 
-    def _draw(self, clips: Sequence[Clip], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Four consecutive images uint8 [4, 3, H, W] of one camera, and their details int8 [4, h, w]."""
-        arrays = clips[int(rng.integers(len(clips)))].arrays
-        assert arrays.frames is not None, "expected clips with frames"
-        view = rng.integers(arrays.frames.shape[1])
-        start = int(rng.integers(len(arrays.frames) - FRAMES + 1))
-        images = np.full(FRAMES, start) if rng.random() < STILL_SHARE else start + np.arange(FRAMES)
-        details = arrays.layout[images, view][:, self._details].max(axis=1, initial=0)
-        return arrays.frames[images, view].transpose(0, 3, 1, 2), details
+    def _batch(self, clips: Sequence[Clip], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Images [B, 4, 3, H, W] in [0, 1] and their layout int8 [B, 4, C, h, w]."""
+        frames, layout = zip(*(_draw(clips, rng) for _ in range(count)), strict=True)
+        device = self.run.device
+        return torch.from_numpy(np.stack(frames)).to(device).float() / 255, torch.from_numpy(
+            np.stack(layout)
+        ).to(device)
+
+
+def _draw(clips: Sequence[Clip], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Four consecutive images uint8 [4, 3, H, W] of one camera, and their layout int8 [4, C, h, w]."""
+    arrays = clips[int(rng.integers(len(clips)))].arrays
+    assert arrays.frames is not None, "expected clips with frames"
+    view = rng.integers(arrays.frames.shape[1])
+    start = int(rng.integers(len(arrays.frames) - FRAMES + 1))
+    images = np.full(FRAMES, start) if rng.random() < STILL_SHARE else start + np.arange(FRAMES)
+    return arrays.frames[images, view].transpose(0, 3, 1, 2), arrays.layout[images, view]
 
 
 def _latent_size(frames: Tensor) -> tuple[int, int]:

@@ -1,0 +1,196 @@
+"""X-Cache for sessions of one kind: slots that come and go, and one chunk's way through the blocks.
+
+A chunk that commits is exact and refreshes what is stored; the chunks between two commits may reuse it and leave
+nothing behind that a later chunk reads. With a KV cycle of one chunk there is no such place: each chunk may reuse, and
+what it approximated is committed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xcache_core import PRESETS, Layout, Plan, Policy, Reason, Request, Role, State, XCache, telemetry
+from xcache_core.transaction import Transaction
+
+from ..engine import EngineError
+from ..model.blocks import BlockId, Residual
+from ..model.config import FRAMES, ModelConfig
+from ..model.cycle import CyclePlace
+from ..rig import Rig
+
+ACTION_DIMS = FRAMES * 3  # of the motion vector: the pose deltas, without what tells the place in the cycle
+OFF = "exact"
+
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class CacheChoice:
+    """Which cache an engine uses: X-Cache in its tiers, or something to compare it with. Tier `exact` is always there."""
+
+    tiers: Mapping[str, Policy]
+    make: Callable[[Plan], XCache] = XCache
+
+    def policy(self, tier: str) -> Policy:
+        """The numbers of a tier. Raises EngineError with the names of those that there are."""
+        if tier not in self.tiers:
+            raise EngineError(f"expected a tier of {', '.join(self.tiers)}, got {tier!r}")
+        return self.tiers[tier]
+
+
+XCACHE_TIERS = CacheChoice(PRESETS)
+
+
+class SessionCache:
+    """The block cache of sessions that share a batch: one `XCache`, and a `State` that grows with the sessions."""
+
+    def __init__(self, plan: Plan, choice: CacheChoice, dtype: torch.dtype, device: torch.device) -> None:
+        self.choice, self.xcache = choice, choice.make(plan)
+        self._dtype, self._device = dtype, device
+        self.state = self._new_state(1)
+        self._free = [0]
+
+    def take(self, tier: str) -> int:
+        """An empty slot of a tier."""
+        policy = self.xcache.check_policy(self.choice.policy(tier))
+        if not self._free:
+            self._grow()
+        slot = self._free.pop(0)
+        for plane in self.state.planes.values():
+            plane[:, :, slot] = 0  # a snapshot holds the whole slot: none of another session's
+        self.state.reset(slot, policy=policy)
+        return slot
+
+    def give_back(self, slot: int) -> None:
+        """Make a slot available again."""
+        self._free.append(slot)
+        self._free.sort()
+
+    def set_tier(self, slot: int, tier: str) -> None:
+        """Another tier from the next chunk on; what is stored is dropped."""
+        self.xcache.set_policy(self.state, slot, self.choice.policy(tier))
+
+    def load(self, slot: int, saved: Mapping[str, Tensor]) -> None:
+        """Put back what `state.slot_state` gave, perhaps in another number format."""
+        like = self.state.slot_state(slot, copy=False)
+        self.state.load_slot_state(
+            slot,
+            {name: tensor.to(like[name].dtype) if name in like else tensor for name, tensor in saved.items()},
+        )
+
+    def transaction(self, slots: Sequence[int]) -> Transaction:
+        """Undo log of a chunk."""
+        return self.state.transaction(slots)
+
+    def _grow(self) -> None:
+        before = self.state
+        self.state = self._new_state(2 * len(before))
+        self.state.gate_ns, self.state.gate_calls = before.gate_ns, before.gate_calls
+        for slot in range(len(before)):
+            self.state.load_slot_state(slot, before.slot_state(slot, copy=False))
+        self._free = list(range(len(before), len(self.state)))
+
+    def _new_state(self, slots: int) -> State:
+        return self.xcache.new_state(slots, dtype=self._dtype, device=self._device)
+
+
+class CachedChunk:
+    """One chunk of some sessions: a `RunBlock` that decides for every session whether a block is computed.
+
+    Args:
+        cache: of their kind.
+        slots: in it, in the order of the batch.
+        tiers: names, for telemetry.
+        chunks: index of each session's chunk.
+        places: of these chunks in their cycles.
+        cycle: length of a cycle.
+        action: [B, ACTION_DIMS].
+    """
+
+    def __init__(
+        self,
+        cache: SessionCache,
+        slots: Sequence[int],
+        tiers: Sequence[str],
+        chunks: Sequence[int],
+        places: Sequence[CyclePlace],
+        cycle: int,
+        action: Tensor,
+    ) -> None:
+        self._cache, self._slots, self._tiers = cache, slots, tiers
+        self._gate_ns = cache.state.gate_ns
+        self._passes = [
+            cache.xcache.enter(
+                cache.state,
+                slots=slots,
+                chunk=chunks,
+                step=step,
+                role=[role_of(place, cycle) for place in places],
+                action=action,
+            )
+            for step in range(cache.xcache.plan.steps)
+        ]
+
+    def __call__(self, residual: Residual, x: Tensor, identity: BlockId) -> Tensor:
+        """See `RunBlock`: the block is asked for the sessions that need it, and for no others."""
+
+        def block(part: Tensor, request: Request) -> Tensor:
+            return part + (residual(part) if request.everything else residual(part, request.batch))
+
+        return self._passes[identity.step].run_block(identity.block, block, x)
+
+    def telemetry(self) -> list[dict[str, Any]]:
+        """What happened in each session, once every step is done.
+
+        `reasons` names the codes in `reason` (0 is a skip); `reason`, `cosine`, `deviation`, `age` (chunks) and `error`
+        (of a checked skip) are [S, L], NaN where there is none; `skip` is the share of skips; `gate_us` the session's
+        share of the time spent on deciding; `bytes` what its slot holds.
+        """
+        state = self._cache.state
+        rows = [self._row(slot, tier) for slot, tier in zip(self._slots, self._tiers, strict=True)]
+        gate_us = (
+            (state.gate_ns - self._gate_ns) / 1e3 / len(rows)
+        )  # after the first read has settled the books
+        return [row | {"gate_us": gate_us, "bytes": state.bytes() // len(state)} for row in rows]
+
+    def _row(self, slot: int, tier: str) -> dict[str, Any]:
+        seen = telemetry(self._cache.state, slot)
+        reason = np.array([[Reason[name.upper()] for name in step] for step in seen.pop("reason")], np.uint8)
+        return {
+            "tier": tier,
+            "reasons": [known.label for known in Reason],
+            "reason": reason,
+            "skip": float((reason == Reason.SKIPPED).mean()),
+            **{name: np.array(values, np.float32) for name, values in seen.items()},
+        }
+
+
+def role_of(place: CyclePlace, cycle: int) -> Role:
+    """What the denoising passes of a chunk are for."""
+    return Role.KV_UPDATE if place.commits and cycle > 1 else Role.DENOISE
+
+
+def cache_plan(config: ModelConfig, steps: int, views: int, groups: Groups) -> Plan:
+    """Shapes of a model's blocks."""
+    rows, columns = config.latent_size
+    layout = Layout(
+        views,
+        rows * columns,
+        config.dit.width,
+        grid=(1, rows, columns),
+        groups=groups,
+        action_size=ACTION_DIMS,
+    )
+    return Plan(steps, config.dit.depth, layout)
+
+
+def view_groups(rig: Rig) -> Groups:
+    """Which cameras are fingerprinted together: those that the rig names alike."""
+    names = [camera.group for camera in rig.cameras]
+    return tuple(
+        tuple(view for view, name in enumerate(names) if name == group) for group in dict.fromkeys(names)
+    )
