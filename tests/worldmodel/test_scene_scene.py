@@ -198,6 +198,14 @@ def test_agents_have_unique_ids_in_a_fixed_order():
     assert any(agent.kind == "pedestrian" for agent in frame.agents)
 
 
+def test_nobody_starts_before_a_red_light_that_cannot_be_obeyed():
+    for seed in range(8):
+        scene = Scene(make_scenario(ego={"s_m": 110, "speed_mps": 10}, traffic={"per_km": 0}), seed)
+        light, way = scene.route.next_light(scene.graph, scene.ego_s_m)
+        assert way < 25.0
+        assert scene.frame.lights[light] == "green"
+
+
 def test_worlds_are_shared_between_sessions():
     scenario = make_scenario("urban")
     assert Scene(scenario, 1).world is Scene(scenario, 5).world  # both draw variant 1 of 4

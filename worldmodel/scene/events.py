@@ -29,6 +29,7 @@ from .state import EgoState
 from .traffic import Traffic
 from .vehicle import TrafficVehicle
 
+_ROOM_M = 100.0  # free lane ahead of who has to keep level with the ego
 _KERB_NEAR_M, _KERB_FAR_M = 2.9, 2.9  # beyond the carriageway's edge: past parking bays, on the sidewalk
 
 
@@ -108,7 +109,7 @@ class CutInScript(Script):
         ahead = spec.gap_m + 5.0
         spawn = VehicleSpawn(kind=spec.vehicle, ahead_m=ahead, side=spec.side, speed_mps=moment.ego.speed_mps)
         vehicle = spawner.place(spawn, stage.route.path, moment.ego_s_m, where)
-        vehicle.enable_lane_change = False
+        spawner.reserve(vehicle, _ROOM_M)
         self.actor = vehicle.id
 
     def distance_m(self, stage: Stage, moment: Moment) -> float | None:

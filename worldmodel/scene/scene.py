@@ -20,7 +20,7 @@ from .path import ReferencePath
 from .pedestrians import Pedestrians
 from .randomness import generator_state, load_generator, make_generator
 from .right_of_way import travel_time_s
-from .route import Route, ego_box
+from .route import FRONT_M, Route, ego_box
 from .scenario import Scenario, ScenarioError
 from .signals import Signals
 from .spawning import Spawner
@@ -28,6 +28,7 @@ from .state import Atmosphere, EgoState, SceneFrame
 from .traffic import DRIVEN_OFF_MPS, RoadView, Traffic
 from .world import StaticWorld
 
+_EASY_STOP_MPS2 = 1.8
 _QUEUE_M = 40.0  # before a light
 _ON_ROUTE_M = 4.0  # further from its path, the ego is not expected to follow it
 
@@ -228,6 +229,7 @@ class Scene:
     def _populate(self, ego: EgoState) -> None:
         scenario = self.scenario
         where = f"scenario {scenario.name}"
+        self._open_road(ego)
         self._stage = Stage(self.graph, self.route, self.traffic, self.pedestrians, self.signals)
         for k, spawn in enumerate(scenario.traffic.spawns):
             self._spawner.place(spawn, self.path, self._start_s_m, f"{where}: traffic.spawns.{k}")
@@ -236,6 +238,12 @@ class Scene:
         for k, event in enumerate(scenario.events):
             self._scripts.append(prepare(event, self._stage, self._spawner, moment, f"{where}: events.{k}"))
         self._spawner.fill(ego_box(ego))
+
+    def _open_road(self, ego: EgoState) -> None:
+        """Nobody starts so close to a red light that it cannot be obeyed."""
+        found = self.route.next_light(self.graph, self._s_m + FRONT_M)
+        if found is not None and ego.speed_mps**2 / (2.0 * max(found[1], 0.1)) > _EASY_STOP_MPS2:
+            self.signals.begin_green(self.signals.group_of[found[0]])
 
     def _moment(self, time_s: float, ego: EgoState) -> Moment:
         return Moment(time_s, ego, self._s_m, self._start_s_m)

@@ -70,6 +70,10 @@ class Signals:
         elif to == "green" and self.red_for_s(group) > YELLOW_S + ALL_RED_S:
             self.time_s = start - YELLOW_S - ALL_RED_S + (self.cycle_s if start == 0.0 else 0.0)
 
+    def begin_green(self, group: int) -> None:
+        """Show the start of a group's green at once; for the making of a scene."""
+        self.time_s = self._start_of(group)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that can change."""
         return {"time_s": self.time_s}

@@ -28,6 +28,7 @@ class Spawner:
         self.graph: LaneGraph = traffic.graph
         self.generator = generator
         self.next_id = 1
+        self._reserved = np.zeros((0, 6))  # boxes, while the scene is being made
         self.wanted = min(spec.most, round(per_km * _lane_km(self.graph)))
         kinds = sorted(kind for kind, weight in spec.mix.items() if weight > 0)
         self._kinds = kinds
@@ -40,6 +41,7 @@ class Spawner:
         vehicle = self._make(lane, s, spawn.kind, 0.0 if spawn.parked else spawn.speed_mps)
         vehicle.wanted_mps = spawn.wanted_mps
         vehicle.parked = spawn.parked
+        vehicle.enable_lane_change = False  # the scenario wants it there
         others = np.concatenate([self._ego_at(path, ego_s_m)[None], self.traffic.boxes()])
         if boxes_overlap(_box(vehicle), others[:, :5]).any():
             raise ScenarioError(
@@ -48,12 +50,26 @@ class Spawner:
         self.traffic.vehicles.append(vehicle)
         return vehicle
 
+    def reserve(self, vehicle: TrafficVehicle, ahead_m: float) -> None:
+        """Keep the lane ahead of a vehicle free of random ones at the start."""
+        lane = self.graph[vehicle.plan[0]].lane
+        middle = vehicle.s_m + 0.5 * ahead_m
+        row = (
+            *lane.position(middle, 0.0),
+            lane.heading_at(middle),
+            ahead_m,
+            vehicle.body.width_m,
+            vehicle.speed,
+        )
+        self._reserved = np.concatenate([self._reserved, [row]])
+
     def fill(self, ego_box: np.ndarray) -> None:
         """Add random vehicles around the ego until there are as many as wanted."""
         for _ in range(30 * self.wanted):
             if self._driving() >= self.wanted:
-                return
+                break
             self._try(ego_box, 14.0, _START_FAR_M)
+        self._reserved = np.zeros((0, 6))
 
     def renew(self, ego_box: np.ndarray) -> None:
         """Take away who is gone, and try to add one vehicle out of sight."""
@@ -125,7 +141,9 @@ class Spawner:
 
     def _has_room(self, vehicle: TrafficVehicle, ego_box: np.ndarray) -> bool:
         """Whether everybody near keeps a second and a half of distance at the faster one's speed."""
-        boxes = np.concatenate([self.traffic.boxes(), ego_box[None]])
+        boxes = np.concatenate(
+            [self.traffic.boxes(), self.traffic.intents()[1], self._reserved, ego_box[None]]
+        )
         dx, dy = (boxes[:, :2] - vehicle.position).T
         cos, sin = np.cos(vehicle.heading), np.sin(vehicle.heading)
         along, across = np.abs(cos * dx + sin * dy), np.abs(cos * dy - sin * dx)

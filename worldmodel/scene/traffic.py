@@ -103,7 +103,7 @@ class Traffic:
         for vehicle in moving:
             self._extend_plan(vehicle)
             vehicle.target_speed = self._wanted_mps(vehicle)
-            if vehicle.enable_lane_change:
+            if vehicle.enable_lane_change or self.graph[vehicle.plan[0]].dead_end:
                 self._change_lane(vehicle)
         if moving:
             self._decide(moving, view, dt_s)
