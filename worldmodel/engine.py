@@ -100,6 +100,17 @@ class WorldEngine(ABC):
         whose chunk fails gets its error as a value and stays exactly as it was; the others go on.
         """
 
+    def set_tier(self, session: SessionId, tier: str) -> None:
+        """Change the X-Cache tier of a session, from its next chunk on. Engines without a cache have `exact` alone.
+
+        Raises:
+            EngineError: a tier that there is not; the message has those that there are. UnknownSessionError: not open.
+        """
+        if session not in self.sessions:
+            raise UnknownSessionError(f"expected an open session of {list(self.sessions)}, got {session}")
+        if tier != "exact":
+            raise EngineError(f"expected tier 'exact' with an engine without a cache, got {tier!r}")
+
     @abstractmethod
     def snapshot(self, session: SessionId) -> bytes:
         """The whole state at this chunk boundary, self-contained and portable between processes (no pickle)."""

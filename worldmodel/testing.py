@@ -215,6 +215,21 @@ class EngineConformance(ABC):
         assert isinstance(results[bad.session], ActionError)
         assert isinstance(results[good.session], ChunkResult)
 
+    def test_a_tier_that_there_is_not_is_refused_and_changes_nothing(self, engine: WorldEngine) -> None:
+        session = self.open(engine).session
+        before = engine.snapshot(session)
+        with pytest.raises(EngineError, match=r"expected .*exact.* got 'warp'"):
+            engine.set_tier(session, "warp")
+        assert engine.snapshot(session) == before
+
+    def test_every_engine_has_the_exact_tier(self, engine: WorldEngine) -> None:
+        session = self.open(engine).session
+        engine.set_tier(session, "exact")
+        self.drive(engine, session, 1)
+        engine.close(session)
+        with pytest.raises(UnknownSessionError):
+            engine.set_tier(session, "exact")
+
     def test_unknown_names_are_refused_with_the_valid_ones(self, engine: WorldEngine) -> None:
         with pytest.raises(EngineError, match=self.scenarios[0]):
             engine.open(OpenRequest("no-such-scenario", self.rig))

@@ -1,12 +1,14 @@
 """The diffusion engine: the same contract as the reference engine, with pictures that a network imagines.
 
-One chunk: conditions from the scene's coming states, S denoising steps against the rolling KV, decode. A chunk that
+One chunk: conditions from the scene's coming states, S denoising steps against the rolling KV (with a block cache, in
+the tiers that have one), decode. A chunk that
 commits leaves its clean latent pending; the KV-update pass runs before the session's next chunk, or earlier, in
 `flush`, once the reply is out.
 """
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..engine import EngineError
-from ..model.blocks import plain_run_block
-from ..model.conditioning import Embedded
+from ..engine import EngineError, SessionId
+from ..model.blocks import RunBlock, plain_run_block
+from ..model.conditioning import Conditions, Embedded
 from ..model.config import FRAMES, RASTER_STRIDE
 from ..model.cycle import CyclePlace, place_of
 from ..model.dit import commit_step
@@ -26,11 +28,20 @@ from ..model.world_model import WorldModel
 from ..reference.renderer import ReferenceRenderer
 from ..rig import Rig
 from ..scene_engine import SceneEngine, Session, Staged
+from .cache import (
+    ACTION_DIMS,
+    OFF,
+    XCACHE_TIERS,
+    CacheChoice,
+    CachedChunk,
+    Groups,
+    SessionCache,
+    cache_plan,
+    view_groups,
+)
 from .conditions import ConditionBuilder, Request, Survey
-from .memory import Memory, PendingCommit, memory_from_state, memory_to_state
+from .memory import Memory, PendingCommit, memory_from_state, memory_to_state, tensors_from_state
 from .pool import Pool
-
-TIERS = ("exact",)
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,9 @@ class _Kind:
     views: int
     steps: int
     layout: bool
+    cached: (
+        Groups | None
+    )  # view groups of sessions with a block cache; None: exact ones, which never touch it
 
 
 class DiffusionEngine(SceneEngine):
@@ -49,10 +63,15 @@ class DiffusionEngine(SceneEngine):
         model: networks and their config.
         device: where they run.
         dtype: number format of weights and KV; None is bfloat16 where the device is fast at it, else float32.
+        cache: which block cache the tiers mean.
     """
 
     def __init__(
-        self, model: WorldModel, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+        self,
+        model: WorldModel,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        cache: CacheChoice = XCACHE_TIERS,
     ) -> None:
         super().__init__()
         self._device = torch.device(device)
@@ -61,6 +80,8 @@ class DiffusionEngine(SceneEngine):
         self.config = model.config
         self._conditions = ConditionBuilder(self.config, self._device)
         self._pools: dict[int, Pool] = {}
+        self._choice = cache
+        self._caches: dict[_Kind, SessionCache] = {}
         self._renderers: dict[Rig, ReferenceRenderer] = {}
 
     @property
@@ -83,11 +104,25 @@ class DiffusionEngine(SceneEngine):
             self._commit([session])
         return len(waiting)
 
+    @torch.no_grad()
+    def set_tier(self, session: SessionId, tier: str) -> None:
+        """See `WorldEngine.set_tier`. What the session has stored is dropped: its next chunk is computed."""
+        chosen = self._session(session)
+        self._choice.policy(tier)
+        memory, was_cached = chosen.generator, chosen.generator.cache_slot is not None
+        if was_cached and tier != OFF:
+            self._cache(chosen).set_tier(memory.cache_slot, tier)
+        elif was_cached:
+            self._cache(chosen).give_back(memory.cache_slot)
+        chosen.options = replace(chosen.options, tier=tier)
+        if was_cached != (tier != OFF):
+            chosen.generator = replace(memory, cache_slot=self._take_cache_slot(chosen))
+
     # What SceneEngine asks for ----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _start(self, session: Session) -> np.ndarray:
-        check_options(session)
+        check_options(session, self._choice)
         scene, rig = session.scene, self._rig(session)
         frames = self._renderer(rig).render(scene.world, scene.atmosphere, [scene.frame])  # V 1 H W 3
         images = torch.from_numpy(frames[:, 0]).to(self._device).movedim(-1, 1).float() / 255
@@ -99,31 +134,46 @@ class DiffusionEngine(SceneEngine):
         kinds: dict[_Kind, list[Staged]] = {}
         for staged in batch:
             kinds.setdefault(self._kind(staged.session), []).append(staged)
-        for kind, group in kinds.items():
-            try:
-                self._generate_group(kind, group)
-            except torch.OutOfMemoryError as error:
-                for staged in group:
-                    staged.error = EngineError(
-                        f"out of memory with {len(group)} sessions: {str(error).splitlines()[0]}"
-                    )
+        with ExitStack() as undo:  # a chunk that is not committed leaves the block cache as it was
+            for kind, group in kinds.items():
+                slots = [staged.session.generator.cache_slot for staged in group]
+                log = undo.enter_context(self._caches[kind].transaction(slots)) if kind.cached else None
+                try:
+                    self._generate_group(kind, group)
+                except torch.OutOfMemoryError as error:
+                    for staged in group:
+                        staged.error = EngineError(
+                            f"out of memory with {len(group)} sessions: {str(error).splitlines()[0]}"
+                        )
+                if log is not None:
+                    log.rollback([slot for slot, s in zip(slots, group, strict=True) if s.error is not None])
 
     @torch.no_grad()
     def _generator_state(self, session: Session) -> Any:
         if session.generator.pending is not None:
             self._commit([session])
-        return memory_to_state(session.generator, self._pool(session).kv.slot_state(session.generator.slot))
+        memory, kv = session.generator, self._pool(session).kv
+        cached = None
+        if memory.cache_slot is not None:
+            cached = self._cache(session).state.slot_state(memory.cache_slot)
+        return memory_to_state(memory, kv.slot_state(memory.slot), cached)
 
     @torch.no_grad()
     def _load_generator_state(self, session: Session, state: Any) -> None:
+        check_options(session, self._choice)
         pool = self._pool(session)
-        memory, kv = memory_from_state(state, pool.take(), self._device)
+        memory = memory_from_state(state, pool.take(), self._device)
         session.generator = memory
-        pool.kv.load_slot_state(memory.slot, kv)
+        pool.kv.load_slot_state(memory.slot, tensors_from_state(state["kv"]))
+        session.generator = replace(memory, cache_slot=self._take_cache_slot(session))
+        if state["cache"] is not None:
+            self._cache(session).load(session.generator.cache_slot, tensors_from_state(state["cache"]))
 
     def _release(self, session: Session) -> None:
         if session.generator is not None:
             self._pool(session).give_back(session.generator.slot)
+            if session.generator.cache_slot is not None:
+                self._cache(session).give_back(session.generator.cache_slot)
             session.generator = None
 
     # The chunk loop ---------------------------------------------------------------------------------------------
@@ -136,9 +186,12 @@ class DiffusionEngine(SceneEngine):
         places = [place_of(s.session.chunk, self.config.cycle) for s in group]
         requests = [self._request(s, place) for s, place in zip(group, places, strict=True)]
         survey = self._conditions.survey(requests, kind.layout)
-        embedded = self.model.dit.embed(self._conditions.build(requests, survey))
+        conditions = self._conditions.build(requests, survey)
+        embedded = self.model.dit.embed(conditions)
         clock.lap("condition")
-        clean = self._denoise(kind, group, places, embedded)
+        cached = self._enter_cache(kind, group, places, conditions) if kind.cached else None
+        clean = self._denoise(kind, group, places, embedded, cached or plain_run_block)
+        seen = [None] * len(group) if cached is None else cached.telemetry()
         clock.lap("denoise")
         pictures = self._decode(clean, survey.layout)  # B V F 3 H W
         frames = (pictures * 255).round().byte().movedim(3, -1).cpu().numpy()
@@ -152,10 +205,30 @@ class DiffusionEngine(SceneEngine):
                 continue
             staged.frames = frames[row]
             staged.generator = self._remember(staged, place, row, clean, embedded, survey, pictures)
+            staged.cache = seen[row]
             staged.timings_ms = {name: ms / len(group) for name, ms in timings.items()}
 
+    def _enter_cache(
+        self, kind: _Kind, group: Sequence[Staged], places: Sequence[CyclePlace], conditions: Conditions
+    ) -> CachedChunk:
+        sessions = [staged.session for staged in group]
+        return CachedChunk(
+            self._caches[kind],
+            [session.generator.cache_slot for session in sessions],
+            [session.options.tier for session in sessions],
+            [session.chunk for session in sessions],
+            places,
+            self.config.cycle,
+            conditions.motion[:, 0, :ACTION_DIMS],
+        )
+
     def _denoise(
-        self, kind: _Kind, group: Sequence[Staged], places: Sequence[CyclePlace], embedded: Embedded
+        self,
+        kind: _Kind,
+        group: Sequence[Staged],
+        places: Sequence[CyclePlace],
+        embedded: Embedded,
+        run_block: RunBlock,
     ) -> Tensor:
         """Clean latents [B, V, C, h, w]."""
         size = (self.model.dit.channels, *self.config.latent_size)
@@ -167,7 +240,7 @@ class DiffusionEngine(SceneEngine):
         ahead = torch.tensor([place.ahead for place in places], device=self._device)
         context = self._pools[kind.views].kv.context(rows, ahead)
         return sample(
-            lambda x, step: self.model.dit.denoise(x, step, embedded, context, plain_run_block),
+            lambda x, step: self.model.dit.denoise(x, step, embedded, context, run_block),
             torch.stack(noise).to(self._device),
             schedule(kind.steps),
         )
@@ -206,7 +279,11 @@ class DiffusionEngine(SceneEngine):
         embedded = self.model.dit.embed(conditions)
         commit = commit_step(self.config.commit_tau, self.config.steps)
         self.model.dit.write_sink(clean[None], commit, embedded, pool.kv, [slot])
-        session.generator = replace(memory, pending=PendingCommit(clean[None], embedded, 1))
+        session.generator = replace(
+            memory,
+            pending=PendingCommit(clean[None], embedded, 1),
+            cache_slot=self._take_cache_slot(session),
+        )
 
     def _remember(
         self,
@@ -224,8 +301,8 @@ class DiffusionEngine(SceneEngine):
         if not place.commits:
             return replace(memory, last=last)
         one = slice(row, row + 1)
-        return Memory(
-            memory.slot,
+        return replace(
+            memory,
             anchor=last,
             last=last,
             source=_reduce(pictures[row, :, -1]),
@@ -258,7 +335,21 @@ class DiffusionEngine(SceneEngine):
 
     def _kind(self, session: Session) -> _Kind:
         options = session.options
-        return _Kind(len(session.rig), options.steps or self.config.steps, options.layout)
+        cached = None if options.tier == OFF else view_groups(session.rig)
+        return _Kind(len(session.rig), options.steps or self.config.steps, options.layout, cached)
+
+    def _cache(self, session: Session) -> SessionCache:
+        """The block cache of sessions like this one, which must not be exact."""
+        kind = self._kind(session)
+        if kind not in self._caches:
+            assert kind.cached is not None, "exact sessions have no cache"
+            plan = cache_plan(self.config, kind.steps, kind.views, kind.cached)
+            self._caches[kind] = SessionCache(plan, self._choice, self._dtype, self._device)
+        return self._caches[kind]
+
+    def _take_cache_slot(self, session: Session) -> int | None:
+        tier = session.options.tier
+        return None if tier == OFF else self._cache(session).take(tier)
 
     def _renderer(self, rig: Rig) -> ReferenceRenderer:
         if rig not in self._renderers:
@@ -266,11 +357,10 @@ class DiffusionEngine(SceneEngine):
         return self._renderers[rig]
 
 
-def check_options(session: Session) -> None:
+def check_options(session: Session, cache: CacheChoice) -> None:
     """Refuse options that the engine cannot honour. Raises EngineError."""
     options = session.options
-    if options.tier not in TIERS:
-        raise EngineError(f"expected a tier of {', '.join(TIERS)}, got {options.tier!r}")
+    cache.policy(options.tier)
     if options.steps is not None:
         try:
             schedule(options.steps)
