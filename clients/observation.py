@@ -83,7 +83,7 @@ def decode_image(data: bytes) -> np.ndarray:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise ValueError(f"expected a JPEG or PNG image, got {len(data)} other bytes")
-    return np.ascontiguousarray(picture[:, :, ::-1])
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray:

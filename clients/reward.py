@@ -132,6 +132,8 @@ class Judge:
     def _broken_rule(self, chunk: "ChunkFrames") -> str:
         """The first rule that some frame breaks, in the order of the frames."""
         ends = self.config.ends
+        if ends == Ends():
+            return ""
         for k in range(chunk.count):
             broken = {
                 "collision": ends.collision != "never" and chunk.collided(whoever=ends.collision == "any")[k],
@@ -196,7 +198,8 @@ def _named(reward: object) -> str:
 
 
 def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         section = Ends if first["loc"][0] == "ends" else RewardConfig

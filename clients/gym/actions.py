@@ -1,6 +1,7 @@
 """From actions in [-1, 1] to what the server takes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -21,7 +22,7 @@ class ActionScale:
     rows: int  # 1: one row, held for the chunk; F: one per frame
     clip: bool
 
-    @property
+    @cached_property
     def space(self) -> Box:
         """Float32 [A] for one row, else [F, A]."""
         count = len(self.low)

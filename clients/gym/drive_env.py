@@ -58,7 +58,7 @@ class DriveEnv(gymnasium.Env[Seen, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
         """Generate the next chunk."""
-        outcome = self._fleet.slots[0].take(self._fleet.step({0: action})[0])
+        outcome = self._fleet.step({0: action})[0]
         self._show()
         return self._fleet.observe_one(0), outcome.reward, outcome.terminated, outcome.truncated, outcome.info
 
@@ -77,10 +77,7 @@ class DriveEnv(gymnasium.Env[Seen, np.ndarray]):
             self._window.show(self._mosaic())
 
     def _mosaic(self) -> np.ndarray:
-        seen = self._fleet.slots[0].seen
-        if seen is None:
-            raise gymnasium.error.ResetNeeded("expected reset() before render()")
-        return mosaic(seen)
+        return mosaic(self._fleet.slots[0].seen)
 
 
 def check_render_mode(render_mode: str | None, modes: Sequence[str] = RENDER_MODES) -> None:

@@ -87,11 +87,9 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
         """Generate the next chunk of every world that is not about to begin anew."""
         if len(actions) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} actions, got {len(actions)}")
-        self._must_have_begun()
         beginning = np.flatnonzero(self._done) if self.autoreset_mode is AutoresetMode.NEXT_STEP else ()
         running = [k for k in range(self.num_envs) if k not in beginning]
-        results = self._fleet.step({k: actions[k] for k in running})
-        taken = {k: self._fleet.slots[k].take(result) for k, result in results.items()}
+        taken = self._fleet.step({k: actions[k] for k in running})
         infos: dict[str, Any] = {}
         for k in range(self.num_envs):
             info = self._finish(k, taken[k], infos) if k in taken else self._begin(k)
@@ -102,8 +100,7 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
         """One mosaic per world, uint8 [H, W, 3]."""
         if self.render_mode is None:
             return None
-        self._must_have_begun()
-        return tuple(mosaic(slot.seen) for slot in self._fleet.slots if slot.seen is not None)
+        return tuple(mosaic(slot.seen) for slot in self._fleet.slots)
 
     def close_extras(self, **_: Any) -> None:
         """End the sessions, and the local server if nobody else uses it."""
@@ -150,12 +147,8 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
             raise TypeError(f"expected options['reset_mask'] as a bool array, got {mask!r}")
         if mask.shape != (self.num_envs,) or not mask.any():
             raise ValueError(f"expected a reset_mask of {self.num_envs} values, not all False, got {mask!r}")
-        if any(slot.seen is None for slot, chosen in zip(self._fleet.slots, mask, strict=True) if not chosen):
+        if not all(self._fleet.slots[k].begun for k in np.flatnonzero(~mask)):
             raise ResetNeeded(
                 "expected every world in the first reset, got a reset_mask that leaves some out"
             )
         return mask
-
-    def _must_have_begun(self) -> None:
-        if any(slot.seen is None for slot in self._fleet.slots):
-            raise ResetNeeded("expected reset() first")

@@ -5,6 +5,7 @@ navigation system would tell; a policy that is to see with its cameras only leav
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,11 +47,12 @@ def ego_vector(seen: Observation, columns: Sequence[str]) -> np.ndarray:
     """The columns at the last frame: float32 [E], clipped to their bounds."""
     state = dict(zip(EGO_COLUMNS, seen.ego_frames[-1], strict=True))
     values = [state[name] if name in state else seen.metrics[name][-1] for name in columns]
-    low, high = ego_bounds(columns)
+    low, high = ego_bounds(tuple(columns))
     return np.clip(np.array(values, np.float32), low, high)
 
 
-def ego_bounds(columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=16)
+def ego_bounds(columns: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest values: float32 [E] each."""
     low, high = np.array([BOUNDS[name] for name in columns], np.float32).T
     return low, high

@@ -1,18 +1,20 @@
 """All that an environment with N worlds consists of; the single one has N = 1."""
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.vector.utils import create_empty_array
 
-from ..observation import StepResult
 from ..protocol import Camera
 from ..reward import load_reward
 from .actions import action_scale
 from .config import DriveConfig
 from .link import Link
-from .slot import Slot, observation_space
+from .slot import Outcome, Slot, observation_space
 from .worlds import Worlds
 
 Seen = dict[str, np.ndarray]
@@ -28,6 +30,7 @@ class Fleet:
     def __init__(self, config: DriveConfig, count: int) -> None:
         reward = load_reward(config.reward)
         self.link = Link(config, count)
+        self._threads = ThreadPoolExecutor(min(count, os.cpu_count() or 1), "roadloop-decode")
         try:
             server, worlds = self.link.client.server, Worlds(config)
             self.frames_per_second = 1e6 / server.dt_us
@@ -40,7 +43,7 @@ class Fleet:
                 for session in self.link.sessions
             ]
         except BaseException:
-            self.link.close()
+            self.close()
             raise
         self._space = config.space
 
@@ -51,18 +54,26 @@ class Fleet:
         self.link.must_be_open()
         return self.slots[k].begin(rng, seed, options)
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, StepResult]:
+    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Outcome]:
         """Step the slots with these indices by these actions in [-1, 1]; one round trip.
 
         Raises:
+            ClosedEnvironmentError: after `close`.
+            ResetNeeded: before the first reset.
             ProtocolError: what the server answered for the first of them that failed.
         """
+        client = self.link.client
+        if not all(slot.begun for slot in self.slots):
+            raise ResetNeeded("expected reset() first")
         asked = {self.slots[k].session: self.scale.to_server(action) for k, action in actions.items()}
-        results = self.link.client.step_many(asked, self._space) if asked else {}
+        results = client.step_many(asked, self._space) if asked else {}
         for result in results.values():
             if isinstance(result, Exception):
                 raise result
-        return {k: results[self.slots[k].session] for k in actions}  # type: ignore[misc]
+        # Decoding releases the interpreter, and the server waits for us: use its cores too.
+        slots = [self.slots[k] for k in actions]
+        outcomes = self._threads.map(lambda slot: slot.take(results[slot.session]), slots)
+        return dict(zip(actions, outcomes, strict=True))
 
     def observe(self, slots: Sequence[Slot]) -> Seen:
         """The newest observations of these slots, batched, as fresh arrays [len(slots), ...]."""
@@ -78,6 +89,7 @@ class Fleet:
 
     def close(self) -> None:
         """End the sessions. Harmless the second time."""
+        self._threads.shutdown()
         self.link.close()
 
     def _cameras(self, config: DriveConfig, worlds: Worlds) -> Sequence[Camera]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box, Dict
 
 from ..client import Session
@@ -56,24 +57,36 @@ class Slot:
         frame_dt_s: float,
     ) -> None:
         self.session = session
-        self.seen: Observation | None = None  # the newest one
+        self._seen: Observation | None = None
         self._worlds, self._config, self._reward, self._frame_dt_s = worlds, config, reward, frame_dt_s
         self._stack = FrameStack([camera.name for camera in cameras], config.frame_stack, config.image_size)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there has been a reset."""
+        return self._seen is not None
+
+    @property
+    def seen(self) -> Observation:
+        """The newest observation. Raises ResetNeeded before the first reset."""
+        if self._seen is None:
+            raise ResetNeeded("expected reset() first")
+        return self._seen
 
     def begin(
         self, rng: np.random.Generator, seed: int | None, options: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Begin an episode; returns its info. See `Worlds.draw`."""
         self._world = self._worlds.draw(rng, seed, options)
-        self.seen = self._worlds.begin(self.session, self._world)
-        self._judge = Judge(self._reward, self.seen, self._frame_dt_s)
-        self._stack.begin(self.seen)
+        seen = self._seen = self._worlds.begin(self.session, self._world)
+        self._judge = Judge(self._reward, seen, self._frame_dt_s)
+        self._stack.begin(seen)
         self._steps = 0
-        return self._info(self.seen)
+        return self._info(seen)
 
     def take(self, result: StepResult) -> Outcome:
         """Take in a chunk."""
-        self.seen = result
+        self._seen = result
         self._stack.push(result)
         self._steps += 1
         judged = self._judge.judge(result)
@@ -88,7 +101,6 @@ class Slot:
 
     def write(self, out: Mapping[str, np.ndarray]) -> None:
         """Copy the newest observation into these arrays."""
-        assert self.seen is not None
         self._stack.write(out)
         out["ego"][...] = ego_vector(self.seen, self._config.ego)
 
@@ -113,5 +125,5 @@ def observation_space(config: DriveConfig, cameras: Sequence[Camera]) -> Dict:
             largest = f"({camera.height}, {camera.width})"
             raise ValueError(f"expected an image_size of at most {largest}, got ({height}, {width})")
         spaces[f"image_{camera.name}"] = Box(0, 255, (height, width, 3 * config.frame_stack), np.uint8)
-    low, high = ego_bounds(config.ego)
+    low, high = ego_bounds(tuple(config.ego))
     return Dict(spaces | {"ego": Box(low, high, dtype=np.float32)})
