@@ -28,6 +28,7 @@ export class Driver {
     this.over = null; // {outcome, reason} of an episode that ended
     this.snapshots = new Snapshots((handle) => rest.remove(`v1/snapshots/${handle}`).catch(() => null));
     this.awaiting = null; // when the request that is under way was sent [ms]
+    this.asked = null; // type of that request
     this.unanswered = null; // actions of a step whose reply did not come: sent again unchanged, it runs once only
     this.turn = Promise.resolve(); // operations run one after the other
   }
@@ -189,6 +190,7 @@ export class Driver {
 
   async #ask(message) {
     this.awaiting = performance.now();
+    this.asked = message.type;
     try {
       return await this.connection.request(message);
     } finally {

@@ -196,7 +196,8 @@ export class Driving {
     const waited = driver.waitedS(now);
     page.toolbar.showRewind(driver.canRewind);
     if (driver.waiting && page.hands.gamepadActive()) driver.go();
-    if (waited > STALL_S) page.status.say("bad", `no answer for ${waited.toFixed(0)} s: the server or the network is slow`);
+    if (waited > 1 && driver.asked === "reset") page.status.say("busy", `building the world: ${waited.toFixed(0)} s`);
+    else if (waited > STALL_S) page.status.say("bad", `no answer for ${waited.toFixed(0)} s: the server or the network is slow`);
     else if (!driver.waiting && driver.connection.state === "open") page.sayPace("driving");
     if (driver.sessions.length > 1) this.#compare();
   }
