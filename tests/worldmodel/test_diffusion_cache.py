@@ -1,0 +1,239 @@
+"""X-Cache in the engine: tiers, decisions per session, and what failed chunks, snapshots and forks do to it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel.diffusion import DiffusionEngine
+from worldmodel.diffusion.cache import XCACHE_TIERS, CacheChoice, view_groups
+from worldmodel.engine import ChunkResult, EngineError, OpenRequest, SessionId, SessionOptions
+from worldmodel.model.config import DiTConfig, ModelConfig, TokenizerConfig
+from worldmodel.model.world_model import WorldModel, build_world_model
+from worldmodel.rig import load_rig
+from worldmodel.testing import controls
+from xcache_core import PRESETS, Policy, Reason
+
+CYCLE = 4
+CONFIG = ModelConfig(
+    name="test",
+    rig="front3",
+    height=32,
+    width=48,
+    steps=2,
+    cycle=CYCLE,
+    tokenizer=TokenizerConfig(channels=8, widths=(8, 8, 8), decoder_blocks=1),
+    dit=DiTConfig(width=64, depth=3, window=2, stem_width=8),
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> WorldModel:
+    """A network whose zero-initialised parts are alive, as after training."""
+    torch.manual_seed(0)
+    model = build_world_model(CONFIG, digest="0" * 64)
+    for network in (model.dit, model.tokenizer):
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def engine(model: WorldModel) -> DiffusionEngine:
+    """An engine without sessions."""
+    return DiffusionEngine(model, dtype=torch.float32)
+
+
+def opened(engine: DiffusionEngine, tier: str) -> SessionId:
+    """A session of a tier."""
+    return engine.open(OpenRequest("urban_cruise", "front3", 1, SessionOptions(tier=tier))).session
+
+
+def step(engine: DiffusionEngine, *sessions: SessionId) -> list[ChunkResult]:
+    """Step sessions as one batch and demand success."""
+    results = engine.step({session: controls(0.02) for session in sessions})
+    assert all(isinstance(result, ChunkResult) for result in results.values()), results
+    return [result for result in results.values() if isinstance(result, ChunkResult)]
+
+
+def drive(engine: DiffusionEngine, session: SessionId, chunks: int) -> list[ChunkResult]:
+    """Step one session alone."""
+    return [step(engine, session)[0] for _ in range(chunks)]
+
+
+def reasons(result: ChunkResult) -> np.ndarray:
+    """Reason codes [S, L]."""
+    assert result.cache is not None
+    return result.cache["reason"]
+
+
+def stored(engine: DiffusionEngine, session: SessionId) -> dict[str, torch.Tensor]:
+    """A copy of everything that the cache holds of a session."""
+    chosen = engine._sessions[session]
+    return engine._cache(chosen).state.slot_state(chosen.generator.cache_slot)
+
+
+def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    """Equal, NaN for NaN."""
+    return all(torch.equal(a[name].nan_to_num(-7.0), b[name].nan_to_num(-7.0)) for name in a)
+
+
+def test_exact_sessions_have_no_cache_and_pay_for_none(engine: DiffusionEngine) -> None:
+    results = drive(engine, opened(engine, "exact"), 2)
+    assert all(result.cache is None for result in results)
+    assert not engine._caches
+
+
+def test_a_cached_session_beside_it_changes_no_bit_of_an_exact_one(
+    engine: DiffusionEngine, model: WorldModel
+) -> None:
+    exact, fast = opened(engine, "exact"), opened(engine, "fast")
+    alone = DiffusionEngine(model, dtype=torch.float32)
+    for result in drive(alone, opened(alone, "exact"), 3):
+        assert np.array_equal(step(engine, exact, fast)[0].frames, result.frames)
+
+
+def test_thresholds_that_always_refuse_equal_exact_bit_for_bit(model: WorldModel) -> None:
+    choice = CacheChoice({**PRESETS, "refusing": Policy(floor=2.0)})
+    engine = DiffusionEngine(model, dtype=torch.float32, cache=choice)
+    refusing, exact = opened(engine, "refusing"), opened(engine, "exact")
+    for a, b in zip(drive(engine, refusing, 6), drive(engine, exact, 6), strict=True):
+        assert np.array_equal(a.frames, b.frames)
+        assert (reasons(a) > 0).all()
+
+
+def test_chunks_that_commit_are_computed_and_what_others_reuse_is_never_fed_back(
+    engine: DiffusionEngine,
+) -> None:
+    fast, exact = opened(engine, "fast"), opened(engine, "exact")
+    results = drive(engine, fast, CYCLE + 1)
+    truth = drive(engine, exact, CYCLE + 1)
+    assert [result.cache["skip"] > 0.5 for result in results if result.cache] == [0, 1, 1, 1, 0]
+    for chunk in (0, CYCLE):
+        assert (reasons(results[chunk]) == Reason.KV_UPDATE).all()
+        assert np.array_equal(results[chunk].frames, truth[chunk].frames)
+    assert not np.array_equal(results[1].frames, truth[1].frames)
+
+
+def test_telemetry_is_plain_data_with_every_field(engine: DiffusionEngine) -> None:
+    cache = drive(engine, opened(engine, "balanced"), 2)[-1].cache
+    assert cache is not None
+    for name in ("reason", "cosine", "deviation", "age", "error"):
+        assert cache[name].shape == (CONFIG.steps, CONFIG.dit.depth)
+    assert cache["tier"] == "balanced"
+    assert cache["reasons"][0] == "skipped"
+    assert (cache["age"][cache["reason"] == 0] == 1).all()
+    assert cache["gate_us"] > 0
+    assert cache["bytes"] > 0
+
+
+def test_decisions_and_frames_of_a_session_do_not_depend_on_its_batch(
+    engine: DiffusionEngine, model: WorldModel
+) -> None:
+    tiers = ("fast", "safe", "balanced")
+    together = [opened(engine, tier) for tier in tiers]
+    batches = [step(engine, *together) for _ in range(CYCLE)]
+    assert any((reasons(batches[1][0]) != reasons(batches[1][1])).ravel())  # some rows are gathered
+    for row, tier in enumerate(tiers):
+        other = DiffusionEngine(model, dtype=torch.float32)
+        for batch, lone in zip(batches, drive(other, opened(other, tier), CYCLE), strict=True):
+            assert np.array_equal(reasons(batch[row]), reasons(lone))
+            assert np.abs(batch[row].frames.astype(int) - lone.frames.astype(int)).max() <= 1
+
+
+def test_a_restored_snapshot_decides_as_the_original(engine: DiffusionEngine, model: WorldModel) -> None:
+    session = opened(engine, "balanced")
+    drive(engine, session, 2)
+    snapshot = engine.snapshot(session)
+    other = DiffusionEngine(model, dtype=torch.float32)
+    restored = other.restore(snapshot)
+    assert other.snapshot(restored) == snapshot
+    for a, b in zip(drive(engine, session, 4), drive(other, restored, 4), strict=True):
+        assert np.array_equal(reasons(a), reasons(b))
+        assert np.array_equal(a.frames, b.frames)
+
+
+def test_a_fork_shares_no_cache_with_its_original(engine: DiffusionEngine) -> None:
+    session = opened(engine, "fast")
+    drive(engine, session, 2)
+    before = stored(engine, session)
+    left, right = engine.fork(session, 2)
+    engine.set_tier(left, "safe")
+    drive(engine, left, 3)
+    assert equal(stored(engine, session), before)
+    assert equal(stored(engine, right), before)
+
+
+def test_a_failed_chunk_leaves_the_cache_untouched(engine: DiffusionEngine) -> None:
+    healthy, sick = opened(engine, "fast"), opened(engine, "fast")
+    step(engine, healthy, sick)
+    engine.flush()
+    before, other = stored(engine, sick), stored(engine, healthy)
+    engine._sessions[sick].generator.source.fill_(torch.nan)
+    results = engine.step({healthy: controls(0.0), sick: controls(0.0)})
+    assert isinstance(results[sick], EngineError)
+    assert equal(stored(engine, sick), before)
+    assert not equal(stored(engine, healthy), other)
+
+
+def test_an_engine_that_fails_half_way_leaves_every_cache_untouched(
+    engine: DiffusionEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, exact = opened(engine, "fast"), opened(engine, "exact")
+    step(engine, fast, exact)
+    before, decode, calls = stored(engine, fast), engine._decode, []
+
+    def failing(*args: torch.Tensor) -> torch.Tensor:
+        calls.append(args)
+        if len(calls) == 2:  # the cached session's own chunk is done by now
+            raise RuntimeError("lost device")
+        return decode(*args)
+
+    monkeypatch.setattr(engine, "_decode", failing)
+    with pytest.raises(RuntimeError, match="lost device"):
+        engine.step({fast: controls(), exact: controls()})
+    assert equal(stored(engine, fast), before)
+
+
+def test_the_next_session_in_a_slot_sees_nothing_of_the_last_one(
+    engine: DiffusionEngine, model: WorldModel
+) -> None:
+    first = opened(engine, "fast")
+    drive(engine, first, 3)
+    slot = engine._sessions[first].generator.cache_slot
+    engine.close(first)
+    second = opened(engine, "fast")
+    assert engine._sessions[second].generator.cache_slot == slot
+    fresh = DiffusionEngine(model, dtype=torch.float32)
+    assert equal(stored(engine, second), stored(fresh, opened(fresh, "fast")))
+
+
+def test_a_tier_changes_at_the_next_chunk_and_begins_with_computed_blocks(engine: DiffusionEngine) -> None:
+    session = opened(engine, "exact")
+    assert drive(engine, session, 1)[0].cache is None
+    engine.set_tier(session, "fast")
+    first, second = drive(engine, session, 2)
+    assert (reasons(first) == Reason.WARM_UP).all()
+    assert (reasons(second) == Reason.SKIPPED).all()
+    engine.set_tier(session, "balanced")
+    (third,) = drive(engine, session, 1)
+    assert set(reasons(third).ravel()) == {Reason.ANCHOR, Reason.INVALID}
+    engine.set_tier(session, "exact")
+    assert drive(engine, session, 1)[0].cache is None
+    assert engine._sessions[session].generator.cache_slot is None
+
+
+def test_an_unknown_tier_is_refused_with_the_valid_names(engine: DiffusionEngine) -> None:
+    session = opened(engine, "fast")
+    with pytest.raises(EngineError, match="expected a tier of exact, safe, balanced, fast, got 'warp'"):
+        engine.set_tier(session, "warp")
+    assert engine._sessions[session].options.tier == "fast"
+
+
+def test_cameras_that_the_rig_names_alike_are_fingerprinted_together() -> None:
+    rig = load_rig("surround7")
+    groups = view_groups(rig)
+    assert sorted(view for group in groups for view in group) == list(range(len(rig)))
+    assert all(len({rig.cameras[view].group for view in group}) == 1 for group in groups)
+    assert set(XCACHE_TIERS.tiers) == {"exact", "safe", "balanced", "fast"}
