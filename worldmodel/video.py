@@ -105,6 +105,11 @@ def contact_sheet(pictures: Sequence[np.ndarray], labels: Sequence[str], columns
     return sheet
 
 
+def captioned(picture: np.ndarray, caption: str) -> np.ndarray:
+    """A picture under a line of text: uint8 [H, W, 3] -> [H + 14, W, 3]."""
+    return np.concatenate([_label_strip(caption, picture.shape[1]), picture])
+
+
 def _label_strip(label: str, width: int) -> np.ndarray:
     """Text, light on dark, uint8 [14, W, 3]; what does not fit is cut off."""
     strip = np.full((_LABEL_PX, width, 3), 24, np.uint8)

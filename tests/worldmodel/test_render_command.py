@@ -44,9 +44,17 @@ def test_a_picture_is_the_last_frame_of_the_drive(app: typer.Typer, tmp_path: Pa
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_several_scenarios_become_files_of_their_names(app: typer.Typer, tmp_path: Path) -> None:
+    command = "--scenario highway_empty --policy brake --rig front1 --seconds 0.4 --scenario u_turn --out"
+    result = run(app, command, tmp_path / "{}.png")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["highway_empty.png", "u_turn.png"]
+
+
 @pytest.mark.parametrize(
     ("command", "name", "words"),
     [
+        (f"--scenario urban_cruise {RENDER}", "a.mp4", "expected {} in the file name of 2 scenarios"),
         (RENDER, "a.gif", "expected a file ending in .mp4 or .png, got 'a.gif'"),
         ("--scenario moon --out", "a.png", "got 'moon'"),
         (f"--policy chauffeur {RENDER}", "a.png", "got 'chauffeur'"),
