@@ -15,7 +15,7 @@ from worldmodel.rig.camera import Camera
 from worldmodel.training.batches import Place, draw_places, draw_sequences, draw_views
 from worldmodel.training.clips import Clip, ClipError, open_clips
 from worldmodel.training.config import DynamicsRun, OptimizerConfig, TokenizerRun, load_run
-from worldmodel.training.dynamics_task import DynamicsTask
+from worldmodel.training.dynamics_task import DynamicsTask, load_tokenizer
 from worldmodel.training.encode import encode_clips
 from worldmodel.training.forcing import draw_levels, forcing_loss
 from worldmodel.training.optimizer import Ema, learning_rate
@@ -43,8 +43,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = Tokenizer(TOKENIZER).eval().requires_grad_(False)
     task = TokenizerTask(TokenizerRun("", "", steps=1, tokenizer=TOKENIZER), clips, clips, [0])
     task.export(tokenizer.state_dict(), folder / "tokenizer.safetensors", {})
-    from worldmodel.training.dynamics_task import load_tokenizer
-
     path = folder / "tokenizer.safetensors"
     encode_clips(clips, load_tokenizer(path), load_checkpoint(path).digest, keep_frames=True)
     return folder
@@ -108,6 +106,25 @@ def test_thirty_steps_of_the_tokeniser_lower_the_loss(data: Path, clips: list[Cl
     seen = column(tmp_path, "loss")
     assert seen[-1] < 0.9 * seen[0]
     assert load_checkpoint(tmp_path / WEIGHTS_FILE).notes["steps"] == 30
+
+
+def test_polishing_the_decoder_leaves_every_latent_as_it_was(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    before = load_tokenizer(data / "tokenizer.safetensors")
+    run = TokenizerRun(
+        str(data),
+        str(tmp_path),
+        steps=4,
+        batch=2,
+        tokenizer=TOKENIZER,
+        init=str(data / "tokenizer.safetensors"),
+        freeze_encoder=True,
+    )
+    after = load_tokenizer(train(TokenizerTask(run, clips, clips, [0]), run))
+    frames, latents = torch.rand(2, 4, 3, 32, 48), torch.randn(2, 8, 2, 3)
+    torch.testing.assert_close(after.encode(frames), before.encode(frames))
+    assert not torch.equal(after.decode(latents), before.decode(latents))
 
 
 def test_a_run_that_was_killed_and_resumed_ends_as_if_it_had_never_stopped(

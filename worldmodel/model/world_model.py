@@ -49,7 +49,7 @@ def load_world_model(name: str) -> WorldModel:
         return _from_file(Path(name).expanduser(), None)
     config = load_model_config(name)
     if not config.trained:
-        return _random(config)
+        return random_world_model(config)
     path = WEIGHTS_DIR / f"{name}.safetensors"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in WEIGHTS_DIR.glob("*.safetensors"))) or "none"
@@ -79,7 +79,8 @@ def _from_file(path: Path, preset: ModelConfig | None) -> WorldModel:
     return model
 
 
-def _random(config: ModelConfig) -> WorldModel:
+def random_world_model(config: ModelConfig) -> WorldModel:
+    """Weights that mean nothing, always the same, with the digest `random`: for speed studies and tests."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_world_model(config)

@@ -50,6 +50,7 @@ class TokenizerRun(RunConfig):
     """Train the autoencoder."""
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    freeze_encoder: bool = False  # polish the decoder only: latents, and what was trained on them, stay valid
     drop_guide: float = 0.25  # share of samples that are decoded without the layout
     latent_noise: float = 0.15  # standard deviations, at most, that the decoder must stand
     gradient_weight: float = 0.5
@@ -94,7 +95,9 @@ def load_run(kind: type[RunConfig], name: str) -> RunConfig:
 
 
 def check_run(run: RunConfig) -> None:
-    """Refuse a run without an end. Raises ConfigError."""
+    """Refuse a run without an end, or with a frozen encoder that nobody trained. Raises ConfigError."""
+    if isinstance(run, TokenizerRun) and run.freeze_encoder and run.init is None:
+        raise ConfigError("expected init with freeze_encoder, got none: a fresh encoder must be trained")
     if run.steps is None and run.minutes is None:
         raise ConfigError("expected steps or minutes, got neither: the learning rate could not decay")
 
