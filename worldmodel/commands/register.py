@@ -4,6 +4,7 @@ import typer
 
 from . import data, doctor, gallery, render, scenarios, train
 from .bench_reference import bench_reference
+from .bench_xcache import bench_xcache
 
 
 def register(app: typer.Typer) -> None:
@@ -15,3 +16,4 @@ def register(app: typer.Typer) -> None:
 def register_benches(bench: typer.Typer) -> None:
     """Add this part's benchmarks to `roadloop bench`."""
     bench.command("reference")(bench_reference)
+    bench.command("xcache")(bench_xcache)

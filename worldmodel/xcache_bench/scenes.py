@@ -1,0 +1,70 @@
+"""The drives that all methods repeat: actions, true frames and true geometry, on scenarios held out from every choice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..benchmarking import HELD_OUT_SEED
+from ..data.drivers import Driver, make_driver
+from ..layout import LayoutRenderer
+from ..reference.renderer import ReferenceRenderer
+from ..rig import Rig
+from ..scene.actions import ActionChunk
+from ..scene.clock import FRAMES_PER_CHUNK
+from ..scene.scenario import load_scenario
+from ..scene.scene import Scene
+from ..scene.state import SceneFrame
+
+HARD = "hard_actions"
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "urban_street": ("intersection_minor_straight", "urban_rain_night"),
+    "highway": ("highway_night", "highway_cut_in_truck_rain"),
+    "turning": ("u_turn_change_rain", "roundabout_back"),
+    "stop_and_go": ("urban_lead_brakes",),
+    HARD: ("intersection_minor_straight",),
+}
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What happened in one scene, chunk by chunk."""
+
+    group: str
+    scenario: str
+    rig: Rig  # at the model's resolution
+    actions: list[ActionChunk]
+    states: list[SceneFrame]  # 1 + 4 per chunk
+    frames: torch.Tensor  # uint8 [V, 1 + 4 chunks, H, W, 3], of the reference renderer
+    depth_m: torch.Tensor  # [1 + 4 chunks, V, h, w] along each ray, at raster resolution
+
+
+class HardActions:
+    """Swerves and brakes in turns, a chunk of each: the worst case for whatever rests on likeness."""
+
+    def __init__(self) -> None:
+        self._chunk = 0
+
+    def act(self) -> ActionChunk:
+        """Steering to one side while accelerating, then to the other while braking."""
+        sign = 1.0 if self._chunk % 2 else -1.0
+        self._chunk += 1
+        values = np.tile(np.array([0.12 * sign, 2.0 * sign], np.float32), (FRAMES_PER_CHUNK, 1))
+        return ActionChunk("controls", values)
+
+
+def record(group: str, scenario: str, rig: Rig, chunks: int, device: str) -> Drive:
+    """Drive a scenario at the held-out seed for some chunks, or to its end."""
+    scene = Scene(load_scenario(scenario), HELD_OUT_SEED)
+    driver: Driver = HardActions() if group == HARD else make_driver("expert", scene, HELD_OUT_SEED)
+    states: list[SceneFrame] = [scene.frame]
+    actions: list[ActionChunk] = []
+    while len(actions) < chunks and scene.outcome == "running":
+        actions.append(driver.act())
+        states += scene.step(actions[-1])
+    frames = ReferenceRenderer(rig, device).render(scene.world, scene.atmosphere, states)
+    (drawn,) = LayoutRenderer(rig, device=device).render_batch([(scene.world, states)])
+    return Drive(
+        group, scenario, rig, actions, states, torch.from_numpy(frames), torch.from_numpy(drawn.depth_m)
+    )

@@ -1,0 +1,63 @@
+"""Results put together: means per method and group, and the frontier as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+LABELS = ("name", "tier", "group", "protocol", "scenario")
+HIGHEST = ("chunk_ms_p99", "cache_mb")
+TOTAL = ("chunks",)
+PANELS = {
+    "true_cost_db": "true cost [dB]",
+    "psnr_full": "PSNR to full compute [dB]",
+    "motion_energy_ratio": "motion energy ratio",
+}
+MARKERS = "os^Dv"  # of the groups
+
+
+def averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per method and group from rows per scenario: means, but the largest p99 and size and all chunks."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["name"], row["group"]), []).append(row)
+    return [_merged(members) for members in groups.values()]
+
+
+def _merged(members: list[dict[str, Any]]) -> dict[str, Any]:
+    merged = {name: members[0][name] for name in LABELS if name != "scenario"}
+    for name in members[0]:
+        if name not in LABELS:
+            values = [member[name] for member in members]
+            whole = sum(values)
+            merged[name] = max(values) if name in HIGHEST else whole if name in TOTAL else whole / len(values)
+    return merged
+
+
+def pareto(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Speed-up of the network against true cost, likeness to full compute and motion; a mark per row."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(14, 4.5), layout="constrained")
+    for panel, (key, label) in zip(panels, PANELS.items(), strict=True):
+        for row in rows:
+            colour, marker = (
+                f"C{names.index(row['name']) % 10}",
+                MARKERS[groups.index(row["group"]) % len(MARKERS)],
+            )
+            panel.scatter(row["speedup_dit"], row[key], color=colour, marker=marker)
+        panel.set(xlabel="DiT speed-up", ylabel=label)
+        panel.grid(alpha=0.3)
+    for index, name in enumerate(names):
+        panels[-1].scatter([], [], color=f"C{index % 10}", label=name)
+    for index, group in enumerate(groups):
+        panels[-1].scatter([], [], color="grey", marker=MARKERS[index % len(MARKERS)], label=group)
+    panels[-1].legend(fontsize="small")
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
