@@ -12,7 +12,9 @@ from ..rig.projection import largest_angle
 from ..rig.rig import OVERLAP_SHARE
 from .config import RASTER_STRIDE
 
-CANDIDATES = 3  # cameras that a re-projected pixel may come from: its own and the two that overlap it most
+# Cameras that a re-projected pixel may come from, its own first, then by overlap. All of them: the ground that a rear
+# camera will see was in front of the car a second ago.
+CANDIDATES = 8
 
 
 @dataclass(frozen=True)
