@@ -131,13 +131,15 @@ def test_telemetry_is_plain_data_with_every_field(engine: DiffusionEngine) -> No
 def test_decisions_and_frames_of_a_session_do_not_depend_on_its_batch(
     engine: DiffusionEngine, model: WorldModel
 ) -> None:
-    tiers = ("fast", "safe", "balanced")
-    together = [opened(engine, tier) for tier in tiers]
-    batches = [step(engine, *together) for _ in range(CYCLE)]
+    rows = (("fast", 0.4), ("safe", -0.4), ("balanced", 0.0))
+    together = {opened(engine, tier): controls(steer, accel_mps2=8 * steer) for tier, steer in rows}
+    batches = [list(engine.step(together).values()) for _ in range(CYCLE)]
     assert any((reasons(batches[1][0]) != reasons(batches[1][1])).ravel())  # some rows are gathered
-    for row, tier in enumerate(tiers):
+    for row, (tier, _) in enumerate(rows):
         other = DiffusionEngine(model, dtype=torch.float32)
-        for batch, lone in zip(batches, drive(other, opened(other, tier), CYCLE), strict=True):
+        session, action = opened(other, tier), list(together.values())[row]
+        for batch in batches:
+            lone = other.step({session: action})[session]
             assert np.array_equal(reasons(batch[row]), reasons(lone))
             assert np.abs(batch[row].frames.astype(int) - lone.frames.astype(int)).max() <= 1
 
