@@ -61,6 +61,8 @@ def test_full_compute_equals_itself_and_others_are_measured_against_it(results: 
 def test_the_chunk_that_commits_is_exact_in_the_curve(results: dict) -> None:
     always = [point for point in results["per_chunk"] if point["name"] == "always"]
     assert [point["psnr_full"] == 100.0 for point in always] == [True, False, False]
+    reusing = sum(point["psnr_full"] for point in always[1:]) / 2
+    assert results["methods"][1]["psnr_full"] < reusing + 3.0  # the exact chunk's 100 dB are not averaged in
 
 
 def test_the_frontier_is_drawn(results: dict, tmp_path: Path) -> None:
