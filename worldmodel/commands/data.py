@@ -94,7 +94,9 @@ def show_command(
         data.settings()  # refuses what is no data folder
         entries = data.entries()
         if not entries or not -len(entries) <= episode < len(entries):
-            raise ValueError(f"expected a position among the {len(entries)} episodes in {folder}, got {episode}")
+            raise ValueError(
+                f"expected a position among the {len(entries)} episodes in {folder}, got {episode}"
+            )
         _print_summary(entries)
         target = out or folder / "show"
         episode_sheet(data, entries, count, target.with_suffix(".png"))

@@ -46,7 +46,9 @@ class EgoState:
     def box_center(self) -> tuple[float, float]:
         """World (x, y) of the middle of the ego's bounding box [m]."""
         offset = EGO_SHAPE.rear_axle_to_center_m
-        return self.x_m + offset * float(np.cos(self.yaw_rad)), self.y_m + offset * float(np.sin(self.yaw_rad))
+        return self.x_m + offset * float(np.cos(self.yaw_rad)), self.y_m + offset * float(
+            np.sin(self.yaw_rad)
+        )
 
 
 @dataclass(frozen=True)

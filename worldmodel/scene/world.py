@@ -96,7 +96,9 @@ class StaticWorld:
     structures: tuple[Structure, ...]
     lights: tuple[TrafficLight, ...] = ()
     crossings: tuple[Crossing, ...] = ()
-    parking_bays: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # [N, 3] x, y, yaw of box centres
+    parking_bays: np.ndarray = field(
+        default_factory=lambda: np.zeros((0, 3))
+    )  # [N, 3] x, y, yaw of box centres
     routes: dict[str, ReferencePath] = field(default_factory=dict)  # where the ego may be sent, by name
     speed_limit_mps: float = 13.9
 
