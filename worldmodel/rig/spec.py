@@ -169,7 +169,9 @@ def parse_rig(path: Path) -> Rig:
     except yaml.YAMLError as error:
         raise RigError(f"expected a YAML file at {path}, got {error}") from error
     except ValidationError as error:
-        raise RigError(f"{path.name}: " + "; ".join(_complaint(item) for item in error.errors())) from error
+        # A camera that is refused also leaves the list too short: only the cause is worth reading.
+        causes = [item for item in error.errors() if item["type"] != "too_short"] or error.errors()
+        raise RigError(f"{path.name}: " + "; ".join(_complaint(item) for item in causes)) from error
 
 
 def _complaint(item) -> str:  # type: ignore[no-untyped-def]
