@@ -27,9 +27,13 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
-    """One browser for all tests; each opens its own pages."""
+    """One browser for a file of tests; each opens its own pages.
+
+    Not for the whole run: while it lives, Playwright keeps an event loop running in this thread, and asynchronous tests
+    could not run theirs.
+    """
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="expected the Python package playwright for the viewer's tests"
     )

@@ -208,6 +208,7 @@ def test_two_workers_share_the_sessions_and_agree(run_server: Any, http: Any) ->
         run_server("--workers", "cpu:2") as server,
         connect(server.url, sessions=4, encoding="raw") as client,
     ):
+        until(lambda: http(server.url, "/v1/server").body["workers_ready"] == 2)
         for session in client.sessions:
             session.reset("zero", seed=9, rig=RIG)
         act = {session: np.float32([0.01, 0.4]) for session in client.sessions}

@@ -96,4 +96,6 @@ def test_what_is_no_yaml_is_refused(tmp_path):
 def test_one_wrong_camera_is_one_complaint(tmp_path):
     with pytest.raises(RigError) as refused:
         parse_rig(write(tmp_path, {"hfov_deg": 175}))
-    assert str(refused.value) == "rig.yaml: cameras.0: expected hfov_deg of at most 160 for a pinhole, got 175"
+    assert (
+        str(refused.value) == "rig.yaml: cameras.0: expected hfov_deg of at most 160 for a pinhole, got 175"
+    )
