@@ -204,19 +204,19 @@ def test_drain_refuses_the_new_and_ends_with_1012(run_server: Any, http: Any) ->
 
 
 def test_two_workers_share_the_sessions_and_agree(run_server: Any, http: Any) -> None:
-    with (
-        run_server("--workers", "cpu:2") as server,
-        connect(server.url, sessions=4, encoding="raw") as client,
-    ):
-        until(lambda: http(server.url, "/v1/server").body["workers_ready"] == 2)
-        for session in client.sessions:
-            session.reset("zero", seed=9, rig=RIG)
-        act = {session: np.float32([0.01, 0.4]) for session in client.sessions}
-        for _ in range(3):
-            results = list(client.step_many(act).values())
-            assert all(r.frames == results[0].frames for r in results)  # type: ignore[union-attr]
-        workers = [view["worker"] for view in http(server.url, "/v1/sessions").body]
-        assert sorted(workers) == ["w0", "w0", "w1", "w1"]
+    with run_server("--workers", "cpu:2") as server:
+        until(
+            lambda: http(server.url, "/v1/server").body["workers_ready"] == 2
+        )  # sessions are placed on connecting
+        with connect(server.url, sessions=4, encoding="raw") as client:
+            for session in client.sessions:
+                session.reset("zero", seed=9, rig=RIG)
+            act = {session: np.float32([0.01, 0.4]) for session in client.sessions}
+            for _ in range(3):
+                results = list(client.step_many(act).values())
+                assert all(r.frames == results[0].frames for r in results)  # type: ignore[union-attr]
+            workers = [view["worker"] for view in http(server.url, "/v1/sessions").body]
+            assert sorted(workers) == ["w0", "w0", "w1", "w1"]
 
 
 def test_deleting_a_session_in_mid_step_lets_the_step_end(run_server: Any, http: Any) -> None:
