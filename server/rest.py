@@ -250,6 +250,12 @@ async def delete_session(session: str, server: Here, caller: Driver) -> None:
     await server.hub.close(_find(server, session, caller))
 
 
+@v1.post("/sessions/{session}/wheel", status_code=201)
+async def take_wheel(session: str, server: Here, caller: Driver) -> SessionInfo:
+    """The token of a session of this caller's, to attach to it with hello's resume; whoever drove it is displaced."""
+    return _find(server, session, caller).info()
+
+
 @v1.post("/sessions/{session}/fork", status_code=201)
 async def fork_session(session: str, body: ForkRequest, server: Here, caller: Driver) -> list[SessionInfo]:
     """Copy a session."""

@@ -77,6 +77,21 @@ def test_sessions_are_created_listed_forked_restored_and_deleted(call: Any, url:
     assert call(f"/v1/sessions/{name}").status == 404
 
 
+def test_only_its_owner_can_take_the_wheel_of_a_session(call: Any, url: str) -> None:
+    with connect(url, token="driver") as first:
+        first.session.reset("zero", rig=RIG)
+        name = first.session.name
+        assert call(f"/v1/sessions/{name}/wheel", "POST", token="other").status == 404
+        assert call(f"/v1/sessions/{name}/wheel", "POST", token="viewer").status == 403
+        taken = call(f"/v1/sessions/{name}/wheel", "POST")
+        assert (taken.status, taken.body["session"]) == (201, name)
+        with connect(url, token="driver", resume={name: taken.body["resume_token"]}) as second:
+            second.session.step([0.0, 0.0])
+            with pytest.raises(ProtocolError) as displaced:
+                first.session.step([0.0, 0.0])
+            assert displaced.value.code is ErrorCode.TAKEN_OVER
+
+
 def test_the_openapi_document_names_every_error_and_answer(call: Any) -> None:
     document = call("/openapi.json").body
     assert {"/healthz", "/readyz", "/version", "/v1/server", "/v1/sessions", "/v1/tickets"} <= document[
