@@ -29,6 +29,13 @@ class Encoders:
         self._config, self._context = config, context
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(config.encode_threads, "encode")
+        self._jobs: set[_Job] = set()  # submitted, not answered
+        self._sockets: list[zmq.Socket[Any]] = []  # one per thread
+
+    @property
+    def idle(self) -> bool:
+        """Whether every answer is out."""
+        return not self._jobs
 
     def submit(
         self,
@@ -44,6 +51,7 @@ class Encoders:
         job = _Job(self, req, result, encoding, cameras, timing, batch, described or [])
         parts = max(1, min(len(cameras), self._config.encode_threads // batch))
         job.left = parts
+        self._jobs.add(job)
         for part in range(parts):
             self._pool.submit(job.run, part, parts)
 
@@ -51,11 +59,19 @@ class Encoders:
         """Send from an encoder thread, on the thread's own socket."""
         if not hasattr(self._local, "socket"):
             self._local.socket = connect(self._context, self._config.address, None)
+            self._sockets.append(self._local.socket)
         self._local.socket.send(to_bytes(message))
+
+    def finish(self, job: "_Job", answer: Chunk) -> None:
+        """The job's answer is ready."""
+        self.send(answer)
+        self._jobs.discard(job)
 
     def close(self) -> None:
         """Finish what was submitted."""
         self._pool.shutdown(wait=True)
+        for socket in self._sockets:
+            socket.close()
 
 
 class _Job:
@@ -79,7 +95,7 @@ class _Job:
                 self.left -= 1
                 last = self.left == 0
             if last:
-                self._encoders.send(self._chunk())
+                self._encoders.finish(self, self._chunk())
         except Exception:
             # The engine has moved on but nobody will see this chunk: only a new worker makes the session whole again.
             log.exception("encoding failed")

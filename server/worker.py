@@ -60,6 +60,8 @@ class Worker:
         self.encodings: dict[str, tuple[str, list[str]]] = {}  # session name -> encoding, camera names
         self.ready: dict[str, StepWork] = {}  # session name -> chunk to run
         self.together: set[str] = set()  # sessions of the last batch
+        self.unflushed: set[str] = set()  # sessions for which the engine may have left work
+        self.flush_ms: dict[str, float] = {}  # session name -> what that work took after its last reply
         self.running = True
         self.socket.send(to_bytes(describe(self.engine, choice, config.name, os.getpid())))
 
@@ -70,13 +72,35 @@ class Worker:
             self.wait_for_companions()
             self.step(self.take_batch())
         self.encoders.close()
+        self.socket.close()
 
     def receive(self) -> None:
         """Wait for at least one message, then take all there are."""
         if not self.ready:
+            self.flush()
             self.socket.poll()
         while self.socket.poll(0):
             self.handle(from_bytes(self.socket.recv()))
+
+    def flush(self) -> None:
+        """Let the engine do what it left for later, after the replies; a message that comes first goes first."""
+        while self.unflushed and not self.socket.poll(0 if self.encoders.idle else 1):
+            if self.encoders.idle:
+                self.flush_engine()
+
+    def flush_engine(self) -> None:
+        """If it fails, nothing is lost: the sessions' next chunk does the work."""
+        began_s = time.monotonic()
+        try:
+            count = self.engine.flush()
+        except Exception as error:
+            _exit_if_device_broke(error)
+            log.exception("work left for later failed")
+            count = 0
+        if count:
+            share_ms = (time.monotonic() - began_s) * 1e3 / count
+            self.flush_ms.update(dict.fromkeys(self.unflushed, share_ms))
+        self.unflushed.clear()
 
     def wait_for_companions(self) -> None:
         """Sessions that ran together last time run together again if all are here within `batch_wait_ms`."""
@@ -109,12 +133,15 @@ class Worker:
         began_s = time.monotonic()
         results = self.run_engine(batch)
         engine_ms = (time.monotonic() - began_s) * 1e3
+        self.unflushed.update(batch)
         for name, work in batch.items():
             result = results[name]
             if isinstance(result, Exception):
                 self.answer_error(work.req, result)
                 continue
             timing = {"queue": (began_s - work.sent_s) * 1e3, "engine": engine_ms, **result.timings_ms}
+            if name in self.flush_ms:
+                timing["flush"] = self.flush_ms.pop(name)
             self.encoders.submit(work.req, result, *self.encodings[name], timing, len(batch))
 
     def run_engine(self, batch: dict[str, StepWork]) -> dict[str, Any]:
@@ -194,6 +221,7 @@ class Worker:
         """The name now means another world; the old one is freed."""
         self.forget(name)
         self.ids[name] = new
+        self.unflushed.add(name)
         self.encoders.sessions = len(self.ids)
 
     def forget(self, name: str) -> None:
@@ -201,6 +229,8 @@ class Worker:
         self.ready.pop(name, None)
         self.together.discard(name)
         self.encodings.pop(name, None)
+        self.unflushed.discard(name)
+        self.flush_ms.pop(name, None)
         if (old := self.ids.pop(name, None)) is not None:
             self.engine.close(old)
         self.encoders.sessions = len(self.ids)

@@ -100,6 +100,14 @@ class WorldEngine(ABC):
         whose chunk fails gets its error as a value and stays exactly as it was; the others go on.
         """
 
+    def flush(self) -> int:
+        """Do what earlier chunks left for later, such as KV-update passes. Call it when nobody waits for a reply.
+
+        Optional: a call that needs the result does the work itself, so neither frames nor snapshots depend on it.
+        Returns how many sessions something was done for; engines that leave nothing for later do nothing.
+        """
+        return 0
+
     def set_tier(self, session: SessionId, tier: str) -> None:
         """Change the X-Cache tier of a session, from its next chunk on. Engines without a cache have `exact` alone.
 

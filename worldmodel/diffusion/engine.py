@@ -96,12 +96,11 @@ class DiffusionEngine(SceneEngine):
 
     @torch.no_grad()
     def flush(self) -> int:
-        """Run the KV-update passes that wait; returns how many. Call it when nobody waits for a reply."""
+        """See `WorldEngine.flush`: the KV-update passes that wait."""
         waiting = [
             s for s in self._sessions.values() if s.generator is not None and s.generator.pending is not None
         ]
-        for session in waiting:
-            self._commit([session])
+        self._commit(waiting)
         return len(waiting)
 
     @torch.no_grad()
