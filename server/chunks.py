@@ -13,7 +13,7 @@ from .session import Staged, Stored
 from .turns import Turns
 
 STAGES = frozenset(
-    ["queue", "scene", "condition", "denoise", "decode", "render", "encode", "engine", "kv_update"]
+    ["queue", "scene", "condition", "denoise", "decode", "render", "encode", "engine", "kv_update", "flush"]
 )
 
 
