@@ -18,7 +18,7 @@ CONFIG = ModelConfig(
     steps=2,
     cycle=2,
     tokenizer=TokenizerConfig(channels=8, widths=(8, 8, 8), decoder_blocks=1),
-    dit=DiTConfig(width=64, depth=2, window=2, stem_width=8),
+    dit=DiTConfig(width=64, depth=2, window=2, trunk=(8, 16)),
 )
 
 

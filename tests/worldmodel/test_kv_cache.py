@@ -9,7 +9,7 @@ from worldmodel.model.kv_cache import KVCache, block_causal_mask
 from worldmodel.model.sampler import Step
 
 VIEWS, ROWS, COLUMNS, CHANNELS, LAYOUT = 3, 2, 3, 4, 2
-CONFIG = DiTConfig(width=64, depth=3, window=3, stem_width=8, layout_channels=LAYOUT)
+CONFIG = DiTConfig(width=64, depth=3, window=3, trunk=(8, 16), layout_channels=LAYOUT)
 COMMIT = commit_step(0.875, 1)
 
 
@@ -86,7 +86,7 @@ def test_the_rolling_kv_gives_what_a_full_block_causal_sequence_gives(model: DiT
     tau = torch.full((2, latents), COMMIT.tau)
     size = torch.full((2, latents), COMMIT.size)
     tau[:, -1], size[:, -1] = step.tau, step.size
-    naive = model(x, tau, size, cond, times, sink=True)[:, :, -1]
+    naive = model(x, tau, size, model.embed(cond), times, sink=True)[:, :, -1]
 
     torch.testing.assert_close(fast, naive, rtol=1e-4, atol=1e-4)
 

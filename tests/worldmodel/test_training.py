@@ -30,7 +30,7 @@ from worldmodel.training.trainer import WEIGHTS_FILE, train
 FRONT = Camera("front", "pinhole", 48, 32, 30.0, 30.0, 24.0, 16.0, (1.5, 0.0, 1.6), 0.0, -0.2, 0.0, "front")
 RIG = Rig("pair", (FRONT, replace(FRONT, name="left", yaw_rad=0.8, group="side")))
 TOKENIZER = TokenizerConfig(channels=8, widths=(16, 16, 16), decoder_blocks=1, guide_channels=CHANNELS)
-DIT = DiTConfig(width=64, depth=2, layout_channels=CHANNELS, stem_width=16, window=3)
+DIT = DiTConfig(width=64, depth=2, layout_channels=CHANNELS, trunk=(8, 16), window=3)
 LATENTS = 10
 
 

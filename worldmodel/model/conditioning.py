@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from ..scene.state import Atmosphere
 from .attention import Table
-from .config import FRAMES, DiTConfig
+from .config import FRAMES, LATENT_STRIDE, RASTER_STRIDE, DiTConfig
 from .rope import direction_table
-from .tokenizer import unit_scale
+from .tokenizer import ResidualBlock, unit_scale
 
 MOTION_DIMS = FRAMES * 3 + 3 + 1
 HISTORY_CHANNELS = 4  # RGB and validity
+RASTERS_PER_CELL = LATENT_STRIDE // RASTER_STRIDE
 GROUPS = ("unknown", "front", "side", "rear")
 WEATHERS = ("clear", "cloudy", "rain", "fog")
 TIMES_OF_DAY = ("day", "dusk", "night")
@@ -55,6 +56,7 @@ class Embedded:
     """Conditions as the blocks use them."""
 
     tokens: Tensor  # [B, V, T N, D], added to the latent's own tokens
+    guess: Tensor  # [B, V, T, C, h, w], the clean latent as far as the conditions alone tell it
     vector: Tensor  # [B, V, T, D], joins noise level and step size
     directions: Table  # ray angles [B, 1, 1, V N, 32]
     neighbours: Tensor  # additive [B, 1, 1, V N, V N]
@@ -64,6 +66,7 @@ class Embedded:
         cos, sin = self.directions
         return Embedded(
             self.tokens[rows].clone(),
+            self.guess[rows].clone(),
             self.vector[rows].clone(),
             (cos[rows].clone(), sin[rows].clone()),
             self.neighbours[rows].clone(),
@@ -77,6 +80,7 @@ class Embedded:
         cos, sin = (torch.cat([part.directions[k] for part in parts]) for k in (0, 1))
         return cls(
             torch.cat([part.tokens for part in parts]),
+            torch.cat([part.guess for part in parts]),
             torch.cat([part.vector for part in parts]),
             (cos, sin),
             torch.cat([part.neighbours for part in parts]),
@@ -86,33 +90,36 @@ class Embedded:
 class Conditioner(nn.Module):
     """Embeds conditions."""
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(self, config: DiTConfig, channels: int) -> None:
         super().__init__()
         width = config.width
         self.config = config
         self.rays = nn.Linear(6, width)
-        self.layout = Stem(config.layout_channels * FRAMES, config.stem_width, width)
-        self.history = Stem(HISTORY_CHANNELS * FRAMES, config.stem_width, width)
+        self.trunk = Trunk(FRAMES * (config.layout_channels + HISTORY_CHANNELS), config.trunk, width)
+        self.features = nn.Conv2d(config.trunk[1], width, 1)
+        self.guess = nn.Conv2d(config.trunk[1], channels, 1)
         self.motion = nn.Sequential(nn.Linear(MOTION_DIMS, width), nn.SiLU(), nn.Linear(width, width))
         self.no_motion = nn.Parameter(torch.zeros(width))
         self.groups = nn.Embedding(len(GROUPS), width)
         self.appearance = nn.Linear(APPEARANCE_DIMS, width)
         nn.init.normal_(self.groups.weight, std=0.02)
+        nn.init.zeros_(self.guess.weight)
+        nn.init.zeros_(self.guess.bias)  # type: ignore[arg-type]
 
     def forward(self, cond: Conditions) -> Embedded:
         """Embed the conditions of one chunk (or of a training sequence)."""
-        rays = cond.rays.flatten(-2).transpose(-1, -2)  # B V N 6
-        tokens = self.rays(rays.to(self.rays.weight.dtype))[:, :, None]  # B V 1 N D
-        tokens = tokens + self._raster(self.layout, cond.layout, cond.keep_layout)
-        tokens = tokens + self._raster(self.history, cond.history, cond.keep_history)
-        latents, count = cond.motion.shape[1], rays.shape[2]
-        tokens = tokens.expand(-1, -1, latents, -1, -1).flatten(2, 3)
+        vector = self._vector(cond)
+        rasters, lead = self._rasters(cond), vector.shape[:3]
+        seen = self.trunk(rasters.flatten(0, 2), vector.flatten(0, 2))
+        rays = self.rays(cond.rays.flatten(-2).transpose(-1, -2).to(self.rays.weight.dtype))  # B V N D
+        tokens = self.features(seen).flatten(2).transpose(1, 2).unflatten(0, lead) + rays[:, :, None]
         directions = direction_table(cond.rays)  # B V N 32
         return Embedded(
-            tokens,
-            self._vector(cond),
+            tokens.flatten(2, 3),
+            self.guess(seen).unflatten(0, lead),
+            vector,
             tuple(part.flatten(1, 2)[:, None, None] for part in directions),  # type: ignore[arg-type]
-            neighbour_mask(cond.neighbours, count),
+            neighbour_mask(cond.neighbours, rays.shape[2]),
         )
 
     def _vector(self, cond: Conditions) -> Tensor:
@@ -124,31 +131,45 @@ class Conditioner(nn.Module):
         camera = self.groups(cond.groups) + self.appearance(cond.appearance.to(dtype))[:, None]  # B V D
         return motion[:, None] + camera[:, :, None]
 
-    def _raster(self, stem: "Stem", raster: Tensor | None, keep: Tensor | None) -> Tensor:
-        """[B, V, T, N, D], or zeros that broadcast where there is no raster."""
+    def _rasters(self, cond: Conditions) -> Tensor:
+        """Layout and re-projected history side by side, [B, V, T, F (C + 4), 4 h, 4 w]; zeros where one is absent."""
+        parts = (
+            (cond.layout, cond.keep_layout, self.config.layout_channels),
+            (cond.history, cond.keep_history, HISTORY_CHANNELS),
+        )
+        return torch.cat([self._raster(cond, *part) for part in parts], dim=3)
+
+    def _raster(self, cond: Conditions, raster: Tensor | None, keep: Tensor | None, channels: int) -> Tensor:
         if raster is None:
-            return self.no_motion.new_zeros(1, 1, 1, 1, 1)
-        tokens = stem(raster.flatten(0, 2).flatten(1, 2)).flatten(2).transpose(1, 2)  # (B V T) N D
-        tokens = tokens.unflatten(0, raster.shape[:3])
-        if keep is not None:
-            tokens = tokens * keep[:, None, None, None, None].to(tokens.dtype)
-        return tokens
+            height, width = (RASTERS_PER_CELL * size for size in cond.rays.shape[-2:])
+            lead = (*cond.rays.shape[:2], cond.motion.shape[1], FRAMES * channels)
+            return self.no_motion.new_zeros(*lead, height, width)
+        rows = raster.flatten(3, 4).flatten(0, 2)
+        scaled = unit_scale(rows, self.no_motion.dtype).unflatten(0, raster.shape[:3])
+        return scaled if keep is None else scaled * keep[:, None, None, None, None, None].to(scaled.dtype)
 
 
-class Stem(nn.Module):
-    """Rasters at a quarter of the camera resolution -> tokens; adds nothing until it is trained."""
+class Trunk(nn.Module):
+    """Rasters at a quarter of the camera resolution -> features at a sixteenth.
 
-    def __init__(self, channels: int, hidden: int, width: int) -> None:
+    Most of a next chunk follows from where things are and where the last images moved to, place by place: that is work for
+    convolutions, done once per chunk. What is left to the transformer, at every step, is what only the past and the other
+    cameras tell.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int], vector: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, hidden, 3, stride=2, padding=1)
-        self.second = nn.Conv2d(hidden, width, 3, stride=2, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        fine, coarse = widths
+        self.first = nn.Conv2d(channels, fine, 3, stride=2, padding=1)
+        self.fine = nn.Sequential(*(ResidualBlock(fine) for _ in range(2)))
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.tone = nn.Linear(vector, coarse)  # weather, light, motion
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse) for _ in range(2)))
 
-    def forward(self, raster: Tensor) -> Tensor:
-        """[B, F C, 4 h, 4 w], int8 or of order one -> [B, D, h, w]."""
-        x = unit_scale(raster, self.first.weight.dtype)
-        return self.second(F.gelu(self.first(x), approximate="tanh"))
+    def forward(self, rasters: Tensor, vector: Tensor) -> Tensor:
+        """[B, C, 4 h, 4 w] and [B, D] -> [B, widths[1], h, w]."""
+        x = self.fine(self.first(rasters.contiguous(memory_format=torch.channels_last)))
+        return self.coarse(self.down(F.relu(x)) + self.tone(vector)[:, :, None, None])
 
 
 def motion_vector(deltas: Tensor, since_commit: Tensor, elapsed: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class DiTConfig:
     depth: int = 8
     mlp_ratio: float = 3.0
     cross_view_every: int = 2  # blocks 1, 3, 5, ... (counted from 0) also attend across cameras
-    stem_width: int = 96
+    trunk: tuple[int, int] = (128, 256)  # widths of the convolutions over layout and re-projected history
     window: int = 8  # latent frames in the rolling KV, besides the sink
     layout_channels: int = 23
     temporal_dims: int = 32  # of the 64 dimensions of a head; the rest is shared by row and column

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .attention import Memory
 from .blocks import Block, BlockId, BlockInputs, Role, RunBlock, modulate, plain_run_block
-from .conditioning import Conditioner, Conditions, Embedded
+from .conditioning import Conditioner, Embedded
 from .config import DiTConfig
 from .kv_cache import KVCache, KVContext, KVRecorder, KVShape, SequenceMemory, SinkMemory
 from .rope import grid_table
@@ -26,7 +26,7 @@ class DiT(nn.Module):
         super().__init__()
         width = config.width
         self.config, self.channels = config, channels
-        self.embed = Conditioner(config)
+        self.embed = Conditioner(config, channels)
         self.patch = nn.Linear(channels, width)
         self.noise_level = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.step_size = nn.Embedding(_size_index(1.0 / FINEST_STEPS) + 1, width)
@@ -85,7 +85,7 @@ class DiT(nn.Module):
         cache.write_sink(rows, *recorder.stacked())
 
     def forward(
-        self, x: Tensor, tau: Tensor, size: Tensor, cond: Conditions, times: Tensor, sink: bool
+        self, x: Tensor, tau: Tensor, size: Tensor, cond: Embedded, times: Tensor, sink: bool
     ) -> Tensor:
         """A whole sequence at once, block-causal: the training pass, and the naive path beside the rolling KV.
 
@@ -93,7 +93,7 @@ class DiT(nn.Module):
             x: noisy latents [B, V, T, C, h, w].
             tau: noise levels [B, T].
             size: step sizes [B, T], 1 to 1/8.
-            cond: raw conditions of all T.
+            cond: embedded conditions of all T.
             times: [B, T] in latent frames, increasing.
             sink: whether the first latent frame is the sink.
 
@@ -103,7 +103,7 @@ class DiT(nn.Module):
         tokens = x.shape[-2] * x.shape[-1]
         config = self.config
         memory = SequenceMemory.build(times, tokens, config.temporal_dims, config.window, sink)
-        return self._run(x, tau, size, self.embed(cond), memory, 0, "denoise", plain_run_block)
+        return self._run(x, tau, size, cond, memory, 0, "denoise", plain_run_block)
 
     def new_cache(
         self,
@@ -154,7 +154,7 @@ class DiT(nn.Module):
             h = run_block(BlockResidual(block, inputs), h, BlockId(step, index, role))
         shift, scale = self.final_modulation(vector).repeat_interleave(rows * columns, dim=2).chunk(2, dim=-1)
         clean = self.head(modulate(h, shift, scale))  # B V L C
-        return clean.unflatten(2, (-1, rows, columns)).movedim(-1, -3)
+        return clean.unflatten(2, (-1, rows, columns)).movedim(-1, -3).float() + cond.guess.float()
 
     def _noise_vector(self, tau: Tensor, size: Tensor) -> Tensor:
         """Noise level and step size [B, T] -> [B, T, D]."""

@@ -11,7 +11,7 @@ from ..preset_files import preset_path
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW under a warm-up, stable, decay schedule."""
+    """AdamW, and Muon where asked for, under a warm-up, stable, decay schedule."""
 
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
@@ -22,6 +22,7 @@ class OptimizerConfig:
     warmup_steps: int = 200
     decay_share: float = 0.3  # of the run, at its end
     ema_decay: float = 0.999
+    muon: str = ""  # matrices whose names begin so are updated by Muon; none if empty
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class DynamicsRun(RunConfig):
     wide_every: int = 8  # every so many batches: all views, `wide_latents` latent frames
     wide_latents: int = 3
     cycles: tuple[int, ...] = (1, 2, 4)
+    guess_weight: float = 0.25  # of the loss of the conditions' own guess
     loss_floor: float = 0.5  # loss weight of pure noise; 1 at no noise
     shortcut_share: float = 0.25  # rows that learn to take coarse steps
     shortcut_start: float = 0.3  # of the run

@@ -41,6 +41,7 @@ class DynamicsTask:
         self.model = DiT(run.dit, self._tokenizer.config.channels).to(run.device)
         if run.init is not None:
             load_weights(self.model, load_checkpoint(Path(run.init)), prefix="dit.")
+        self._embed = torch.compile(self.model.embed, dynamic=False) if run.compile else self.model.embed
         self._network = torch.compile(self.model, dynamic=False) if run.compile else self.model
         self._pool: list[Clip] = []
 
@@ -68,13 +69,20 @@ class DynamicsTask:
         clean, context, times = (t.to(device) for t in (batch.clean, batch.context, batch.times))
         levels = Levels(*(t.to(device) for t in vars(levels).values()))
 
+        with torch.autocast(device, torch.bfloat16):
+            embedded = self._embed(conditions)
+
         def network(x: Tensor, tau: Tensor, size: Tensor) -> Tensor:
             rows = slice(0, len(x))
-            cond = conditions if len(x) == len(clean) else conditions.each(lambda part: part[rows])
-            with torch.autocast(x.device.type, torch.bfloat16):
+            cond = embedded if len(x) == len(clean) else embedded.rows(rows)
+            with torch.autocast(device, torch.bfloat16):
                 return self._network(x, tau, size, cond, times[rows], batch.sink)
 
-        return forcing_loss(network, clean, context, noise.to(device), levels, coarse, self.run.loss_floor)
+        loss, report = forcing_loss(
+            network, clean, context, noise.to(device), levels, coarse, self.run.loss_floor
+        )
+        guessed = (embedded.guess.float() - clean).square().mean()
+        return loss + self.run.guess_weight * guessed, {**report, "loss_guess": float(guessed.detach())}
 
     def _recycle(self, clock: RunClock, rng: np.random.Generator) -> list[Clip]:
         """Run the model on some clips; what it makes becomes the past of training sequences."""

@@ -1,4 +1,4 @@
-"""AdamW, its schedule over steps or wall-clock, and the moving average of the weights."""
+"""Optimisers, their schedule over steps or wall-clock, and the moving average of the weights."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,55 @@ from torch import Tensor, nn
 from .config import OptimizerConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: gains, biases and embeddings are left alone."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() >= 2]
-    others = [p for p in model.parameters() if p.requires_grad and p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+@dataclass(frozen=True)
+class Optimizers:
+    """Several optimisers, each for its own parameters, that step together."""
+
+    parts: dict[str, torch.optim.Optimizer]
+
+    def set_rate(self, rate: float) -> None:
+        """One learning rate for all."""
+        for part in self.parts.values():
+            for group in part.param_groups:
+                group["lr"] = rate
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for part in self.parts.values():
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """One update of every parameter."""
+        for part in self.parts.values():
+            part.step()
+
+
+def build_optimizers(model: nn.Module, config: OptimizerConfig) -> Optimizers:
+    """AdamW; and Muon (Jordan et al. 2024) for matrices below `config.muon`, where one is given.
+
+    Gains, biases and embeddings are not decayed. Muon's updates are scaled to the size of AdamW's (2502.16982), so one rate
+    serves both.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    orthogonal = [
+        p for name, p in trained.items() if config.muon and name.startswith(config.muon) and p.dim() == 2
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+    taken = set(map(id, orthogonal))
+    rest = [p for p in trained.values() if id(p) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    rate, betas = config.learning_rate, (config.beta1, config.beta2)
+    parts: dict[str, torch.optim.Optimizer] = {
+        "adamw": torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+    }
+    if orthogonal:
+        decay = config.weight_decay
+        parts["muon"] = torch.optim.Muon(
+            orthogonal, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+        )
+    return Optimizers(parts)
 
 
 def learning_rate(config: OptimizerConfig, step: int, progress: float) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .config import RunConfig
-from .optimizer import Ema
+from .optimizer import Ema, Optimizers
 
 STATE_FILE = "state.safetensors"
 _SCALE = 1000  # ticks of the progress bar
@@ -103,19 +102,17 @@ class RunLog:
             csv.DictWriter(file, self._columns).writerow(row)
 
 
-def save_state(
-    folder: Path, clock: RunClock, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
-) -> None:
+def save_state(folder: Path, clock: RunClock, model: nn.Module, ema: Ema, optimizers: Optimizers) -> None:
     """Everything that a run needs to go on, in one file that is replaced whole."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         tensors[f"model/{name}"] = tensor
     for name, tensor in ema.weights.items():
         tensors[f"ema/{name}"] = tensor
-    state = optimizer.state_dict()
-    for index, moments in state["state"].items():
-        for name, tensor in moments.items():
-            tensors[f"optimizer/{index}/{name}"] = tensor
+    for part, optimizer in optimizers.parts.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            for name, tensor in moments.items():
+                tensors[f"{part}/{index}/{name}"] = tensor
     meta = {"step": clock.step, "elapsed_s": clock.elapsed_s, "ema_updates": ema.updates}
     partial = folder / (STATE_FILE + ".partial")
     save_file(
@@ -126,9 +123,7 @@ def save_state(
     os.replace(partial, folder / STATE_FILE)
 
 
-def load_state(
-    folder: Path, clock: RunClock, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
-) -> bool:
+def load_state(folder: Path, clock: RunClock, model: nn.Module, ema: Ema, optimizers: Optimizers) -> bool:
     """Put back what `save_state` wrote. False where there is nothing to resume."""
     path = folder / STATE_FILE
     if not path.is_file():
@@ -140,11 +135,12 @@ def load_state(
     for name, tensor in _part(tensors, "ema/").items():
         ema.weights[name].copy_(tensor)
     ema.updates = meta["ema_updates"]
-    moments: dict[int, dict[str, Any]] = {}
-    for name, tensor in _part(tensors, "optimizer/").items():
-        index, moment = name.split("/")
-        moments.setdefault(int(index), {})[moment] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    for part, optimizer in optimizers.parts.items():
+        moments: dict[int, dict[str, Any]] = {}
+        for name, tensor in _part(tensors, f"{part}/").items():
+            index, moment = name.split("/")
+            moments.setdefault(int(index), {})[moment] = tensor
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     clock.resume(meta["step"], meta["elapsed_s"])
     return True
 

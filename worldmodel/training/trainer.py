@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import RunConfig, run_folder
-from .optimizer import Ema, build_optimizer, learning_rate
+from .optimizer import Ema, Optimizers, build_optimizers, learning_rate
 from .progress import RunClock, RunLog, load_state, save_state
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -60,13 +60,13 @@ def train(task: Task, run: RunConfig, resume: bool = False) -> Path:
     torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
     model = task.model
-    ema, optimizer = Ema.of(model, run.optimizer.ema_decay), build_optimizer(model, run.optimizer)
+    ema, optimizers = Ema.of(model, run.optimizer.ema_decay), build_optimizers(model, run.optimizer)
     clock = RunClock(run)
     if resume:
-        load_state(folder, clock, model, ema, optimizer)
+        load_state(folder, clock, model, ema, optimizers)
 
     def keep() -> None:
-        save_state(folder, clock, model, ema, optimizer)
+        save_state(folder, clock, model, ema, optimizers)
         task.export(ema.weights, folder / WEIGHTS_FILE, _notes(run, clock))
 
     saved = sampled = clock.elapsed_s
@@ -74,7 +74,7 @@ def train(task: Task, run: RunConfig, resume: bool = False) -> Path:
     with RunLog(folder, run.tensorboard) as log:
         timer, timed_step = time.monotonic(), clock.step
         while not clock.over:
-            finite, numbers = _step(task, run, clock, optimizer)
+            finite, numbers = _step(task, run, clock, optimizers)
             bad = 0 if finite else bad + 1
             if bad > MAX_BAD_STEPS:
                 raise TrainingError(
@@ -98,19 +98,18 @@ def train(task: Task, run: RunConfig, resume: bool = False) -> Path:
 
 
 def _step(
-    task: Task, run: RunConfig, clock: RunClock, optimizer: torch.optim.Optimizer
+    task: Task, run: RunConfig, clock: RunClock, optimizers: Optimizers
 ) -> tuple[bool, dict[str, float]]:
     """One update; skipped where loss or gradient is not finite."""
     rate = learning_rate(run.optimizer, clock.step, clock.progress)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
+    optimizers.set_rate(rate)
+    optimizers.zero_grad()
     loss, numbers = task.loss(clock)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(task.model.parameters(), run.optimizer.clip_norm)
     finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
     if finite:
-        optimizer.step()
+        optimizers.step()
     return finite, {**numbers, "gradient_norm": float(norm), "learning_rate": rate}
 
 
