@@ -1,0 +1,73 @@
+"""The learnt driver: looks ahead with two cameras, and knows where it is in its lane and how fast it may go.
+
+It sees no agents, lights or route but in the pictures: what those do not show, it does not know. `clients.learning` says how it learns.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from ..learning.accelerations import eased, to_controls
+from ..learning.network import CAMERAS, COLUMNS, SIZE, VisionNetwork
+from ..observation import Observation
+from ..pictures import shrink
+from ..protocol.requests import ActionSpaceName
+from .policy import EpisodeInfo, PolicyError
+
+WEIGHTS = "vision.safetensors"
+
+
+class Vision:
+    """Drives by what `VisionNetwork` says, eased so that passengers keep their coffee.
+
+    Args:
+        weights: a safetensors file; None takes the bundled one.
+        noise_mps2: standard deviation of noise on the accelerations, to make a worse driver of it.
+        blind: sees grey pictures only.
+    """
+
+    space: ActionSpaceName = "controls"
+
+    def __init__(
+        self, weights: str | Path | None = None, noise_mps2: float = 0.0, blind: bool = False
+    ) -> None:
+        self.network = VisionNetwork.load(weights) if weights else bundled_network()
+        self.noise_mps2, self.blind = float(noise_mps2), blind
+
+    def reset(self, info: EpisodeInfo) -> None:
+        """Begin an episode.
+
+        Raises:
+            PolicyError: a camera that it needs is missing.
+        """
+        if missing := [camera for camera in CAMERAS if info.cameras and camera not in info.cameras]:
+            raise PolicyError(f"expected the cameras {', '.join(CAMERAS)}, got none of {', '.join(missing)}")
+        self._info = info
+        self._rng = np.random.default_rng([info.policy_seed, len(info.past)])
+
+    def act(self, seen: Observation) -> np.ndarray:
+        """float32 [F, 2]."""
+        numbers = np.array([_number(seen, name) for name in COLUMNS], np.float32)
+        accelerations = self.network(self._pictures(seen), numbers)
+        accelerations = accelerations + self.noise_mps2 * self._rng.standard_normal(2)
+        controls, ego = to_controls(accelerations, numbers[0]), seen.ego
+        return eased(
+            controls, ego["steering_rad"], ego["accel_mps2"], self._info.frames_per_chunk, self._info.dt_s
+        )
+
+    def _pictures(self, seen: Observation) -> np.ndarray:
+        """uint8 [V, 2, H, W, 3]: the first and the last frame of the newest chunk."""
+        if self.blind:
+            return np.full((len(CAMERAS), 2, *SIZE, 3), 128, np.uint8)
+        return np.stack([[shrink(seen.image(camera, k), SIZE) for k in (0, -1)] for camera in CAMERAS])
+
+
+def bundled_network() -> VisionNetwork:
+    """The network that is shipped."""
+    with resources.as_file(resources.files(__package__) / "weights" / WEIGHTS) as path:
+        return VisionNetwork.load(path)
+
+
+def _number(seen: Observation, name: str) -> float:
+    return float(seen.ego[name] if name in seen.ego else seen.metrics[name][-1])
