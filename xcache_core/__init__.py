@@ -11,7 +11,7 @@ from .passes import Pass
 from .plan import Layout, Plan
 from .presets import PRESETS, preset
 from .reason import Reason
-from .report import Report, report, telemetry
+from .report import Report, last_seen, report, telemetry
 from .reuse import FlowBank, Reuse
 from .schedule import KVCycle, Policy, Role
 from .shadow import live_error, steer
@@ -37,6 +37,7 @@ __all__ = [
     "State",
     "XCache",
     "baseline",
+    "last_seen",
     "live_error",
     "preset",
     "report",

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
+from torch import Tensor
+
 from .cache import XCache
 from .reason import Reason
 from .store import Seen, State
@@ -63,17 +65,21 @@ def report(cache: XCache, state: State, slots: Sequence[int] | None = None) -> R
     )
 
 
-def telemetry(state: State, slot: int) -> dict[str, list[list[Any]]]:
-    """What was last seen in a slot, by [step][block], and by [tile] where there is more than one.
+def last_seen(state: State, slot: int) -> dict[str, Tensor]:
+    """What was last seen in a slot, float32 [S, L], or [S, L, R] where a row has several tiles.
 
-    `reason` names, `cosine`, `deviation`, `age` of the residual used, `error` of a checked skip; None where there is none.
+    `reason` codes, `cosine`, `deviation`, `age` of the residual used, `error` of a checked skip; NaN where there is none.
     """
     state.check_slots([slot])
     state.settle()
     seen = state.planes["seen"][:, :, slot]  # [S, L, R, len(Seen)]
-    one = seen.shape[2] == 1
-    columns = {column: seen[..., column].squeeze(2) if one else seen[..., column] for column in Seen}
-    named = {column.name.lower(): _plain(values.tolist()) for column, values in columns.items()}
+    seen = (seen.squeeze(2) if seen.shape[2] == 1 else seen).cpu()
+    return {column.name.lower(): seen[..., column] for column in Seen}
+
+
+def telemetry(state: State, slot: int) -> dict[str, list[list[Any]]]:
+    """`last_seen` as plain data: reasons by name, None where there is nothing."""
+    named = {name: _plain(values.tolist()) for name, values in last_seen(state, slot).items()}
     named["reason"] = _labels(named["reason"])
     return named
 

@@ -1,6 +1,7 @@
 """X-Cache in the engine: tiers, decisions per session, and what failed chunks, snapshots and forks do to it."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from worldmodel.model.config import DiTConfig, ModelConfig, TokenizerConfig
 from worldmodel.model.world_model import WorldModel, build_world_model
 from worldmodel.rig import load_rig
 from worldmodel.testing import controls
-from xcache_core import PRESETS, Policy, Reason
+from xcache_core import PRESETS, Policy, Reason, XCache
+from xcache_core.plan import Cut
 
 CYCLE = 4
 CONFIG = ModelConfig(
@@ -24,7 +26,7 @@ CONFIG = ModelConfig(
     steps=2,
     cycle=CYCLE,
     tokenizer=TokenizerConfig(channels=8, widths=(8, 8, 8), decoder_blocks=1),
-    dit=DiTConfig(width=64, depth=3, window=2, stem_width=8),
+    dit=DiTConfig(width=64, depth=3, window=2, trunk=(8, 16)),
 )
 
 
@@ -231,6 +233,60 @@ def test_an_unknown_tier_is_refused_with_the_valid_names(engine: DiffusionEngine
     with pytest.raises(EngineError, match="expected a tier of exact, safe, balanced, fast, got 'warp'"):
         engine.set_tier(session, "warp")
     assert engine._sessions[session].options.tier == "fast"
+
+
+CUTS: tuple[Cut, ...] = ("view", (2, 1))
+
+
+def gathered_and_masked(model: WorldModel, cut: Cut) -> list[DiffusionEngine]:
+    """Engines that differ in how skipped work is executed, in a tier that computes some views and skips others."""
+    tiers = {"picky": Policy(floor=0.5, max_deviation=0.6)}
+    return [
+        DiffusionEngine(
+            model,
+            dtype=torch.float32,
+            cache=CacheChoice(tiers, partial(XCache, executor=executor), cut),
+        )
+        for executor in ("eager", "masked")
+    ]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_gathering_views_or_regions_equals_computing_all_and_selecting(model: WorldModel, cut: Cut) -> None:
+    gathered, masked = gathered_and_masked(model, cut)
+    sessions = [[opened(engine, "picky") for _ in range(2)] for engine in (gathered, masked)]
+    some = False
+    for chunk in range(CYCLE):
+        actions = [controls(0.3, accel_mps2=2.0), controls(-0.02 * chunk)]
+        fast, naive = (
+            engine.step(dict(zip(pair, actions, strict=True)))
+            for engine, pair in zip((gathered, masked), sessions, strict=True)
+        )
+        for a, b in zip(fast.values(), naive.values(), strict=True):
+            assert np.array_equal(reasons(a), reasons(b))
+            assert np.abs(a.frames.astype(int) - b.frames.astype(int)).max() <= 1
+            by_unit = (reasons(a) == Reason.SKIPPED).mean(-1)
+            some |= bool(((by_unit > 0) & (by_unit < 1)).any())
+    assert some  # units of which one view was computed and another was not
+
+
+def test_deciding_by_view_gives_telemetry_by_stage_and_view(model: WorldModel) -> None:
+    engine = DiffusionEngine(model, dtype=torch.float32, cache=CacheChoice(PRESETS, cut="view"))
+    cache = drive(engine, opened(engine, "fast"), 2)[-1].cache
+    assert cache is not None
+    stages = CONFIG.dit.depth + CONFIG.dit.depth // CONFIG.dit.cross_view_every
+    assert cache["reason"].shape == cache["age"].shape == (CONFIG.steps, stages, 3)
+
+
+def test_stages_are_cached_apart_without_deciding_by_view(model: WorldModel) -> None:
+    choice = CacheChoice({"refusing": Policy(floor=2.0)}, apart=True)
+    engine = DiffusionEngine(model, dtype=torch.float32, cache=choice)
+    exact = DiffusionEngine(model, dtype=torch.float32)
+    for a, b in zip(
+        drive(engine, opened(engine, "refusing"), 3), drive(exact, opened(exact, "exact"), 3), strict=True
+    ):
+        assert reasons(a).shape == (CONFIG.steps, 4)
+        assert np.abs(a.frames.astype(int) - b.frames.astype(int)).max() <= 1
 
 
 def test_cameras_that_the_rig_names_alike_are_fingerprinted_together() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodel.model.blocks import BlockId
+from worldmodel.model.blocks import BlockId, Part
 from worldmodel.model.conditioning import APPEARANCE_DIMS, MOTION_DIMS, Conditions
 from worldmodel.model.config import DiTConfig
 from worldmodel.model.dit import DiT, commit_step
@@ -173,7 +173,7 @@ def test_the_block_seam_sees_every_block_with_its_identity_and_can_narrow_to_som
     def only_second(residual, h, identity):
         seen.append(identity)
         rows = torch.tensor([1])
-        torch.testing.assert_close(residual(h[rows], rows), residual(h)[rows], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(residual(h[rows], Part(h, rows)), residual(h)[rows], rtol=1e-4, atol=1e-4)
         return h + residual(h)
 
     model.denoise(x[:, :, 1], Step(2, 0.5, 0.25), embedded, cache.context([0, 1], ahead), only_second)

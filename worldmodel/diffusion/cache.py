@@ -7,18 +7,20 @@ what it approximated is committed.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xcache_core import PRESETS, Layout, Plan, Policy, Reason, Request, Role, State, XCache, telemetry
+from xcache_core import PRESETS, Layout, Plan, Policy, Reason, Request, Role, State, XCache, last_seen
+from xcache_core.plan import Cut
 from xcache_core.transaction import Transaction
 
 from ..engine import EngineError
-from ..model.blocks import BlockId, Residual
-from ..model.config import FRAMES, ModelConfig
+from ..model.blocks import BlockId, Part, Residual, crosses
+from ..model.config import FRAMES, DiTConfig, ModelConfig
 from ..model.cycle import CyclePlace
 from ..rig import Rig
 
@@ -30,10 +32,23 @@ Groups = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class CacheChoice:
-    """Which cache an engine uses: X-Cache in its tiers, or something to compare it with. Tier `exact` is always there."""
+    """Which cache an engine uses: X-Cache in its tiers, or something to compare it with. Tier `exact` is always there.
+
+    Args:
+        tiers: the numbers by name.
+        make: the cache of a plan.
+        cut: what is decided about apart: whole frames, single views, or rows x columns of regions in every view.
+        apart: cache attention over time apart from what follows it, in the blocks that attend across cameras. Always so
+            unless whole frames are decided about: only then is what single views are computed from their own input.
+    """
 
     tiers: Mapping[str, Policy]
     make: Callable[[Plan], XCache] = XCache
+    cut: Cut = "frame"
+    apart: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "apart", self.apart or self.cut != "frame")
 
     def policy(self, tier: str) -> Policy:
         """The numbers of a tier. Raises EngineError with the names of those that there are."""
@@ -48,8 +63,18 @@ XCACHE_TIERS = CacheChoice(PRESETS)
 class SessionCache:
     """The block cache of sessions that share a batch: one `XCache`, and a `State` that grows with the sessions."""
 
-    def __init__(self, plan: Plan, choice: CacheChoice, dtype: torch.dtype, device: torch.device) -> None:
-        self.choice, self.xcache = choice, choice.make(plan)
+    def __init__(
+        self,
+        config: ModelConfig,
+        steps: int,
+        views: int,
+        groups: Groups,
+        choice: CacheChoice,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.choice, self.xcache = choice, choice.make(cache_plan(config, steps, views, groups, choice))
+        self.places = block_places(config.dit, choice.apart)
         self._dtype, self._device = dtype, device
         self.state = self._new_state(1)
         self._free = [0]
@@ -123,6 +148,7 @@ class CachedChunk:
     ) -> None:
         self._cache, self._slots, self._tiers = cache, slots, tiers
         self._gate_ns = cache.state.gate_ns
+        self._places = cache.places
         self._passes = [
             cache.xcache.enter(
                 cache.state,
@@ -136,19 +162,20 @@ class CachedChunk:
         ]
 
     def __call__(self, residual: Residual, x: Tensor, identity: BlockId) -> Tensor:
-        """See `RunBlock`: the block is asked for the sessions that need it, and for no others."""
-
-        def block(part: Tensor, request: Request) -> Tensor:
-            return part + (residual(part) if request.everything else residual(part, request.batch))
-
-        return self._passes[identity.step].run_block(identity.block, block, x)
+        """See `RunBlock`: the block is asked for the sessions, views or regions that need it, and for no others."""
+        places = self._places[identity.block]
+        stages = (residual,) if len(places) == 1 else residual.stages
+        for place, stage in zip(places, stages, strict=True):
+            x = self._passes[identity.step].run_block(place, _asked_for(stage), x)
+        return x
 
     def telemetry(self) -> list[dict[str, Any]]:
         """What happened in each session, once every step is done.
 
         `reasons` names the codes in `reason` (0 is a skip); `reason`, `cosine`, `deviation`, `age` (chunks) and `error`
-        (of a checked skip) are [S, L], NaN where there is none; `skip` is the share of skips; `gate_us` the session's
-        share of the time spent on deciding; `bytes` what its slot holds.
+        (of a checked skip) are [S, L], or [S, L, R] where single views or regions are decided about, NaN where there
+        is none; L counts the stages of blocks that are cached apart. `skip` is the share of skips; `gate_us` the
+        session's share of the time spent on deciding; `bytes` what its slot holds.
         """
         state = self._cache.state
         rows = [self._row(slot, tier) for slot, tier in zip(self._slots, self._tiers, strict=True)]
@@ -158,14 +185,14 @@ class CachedChunk:
         return [row | {"gate_us": gate_us, "bytes": state.bytes() // len(state)} for row in rows]
 
     def _row(self, slot: int, tier: str) -> dict[str, Any]:
-        seen = telemetry(self._cache.state, slot)
-        reason = np.array([[Reason[name.upper()] for name in step] for step in seen.pop("reason")], np.uint8)
+        seen = {name: values.numpy() for name, values in last_seen(self._cache.state, slot).items()}
+        reason = np.nan_to_num(seen.pop("reason"), nan=Reason.OFF).astype(np.uint8)
         return {
             "tier": tier,
             "reasons": [known.label for known in Reason],
             "reason": reason,
             "skip": float((reason == Reason.SKIPPED).mean()),
-            **{name: np.array(values, np.float32) for name, values in seen.items()},
+            **seen,
         }
 
 
@@ -174,8 +201,19 @@ def role_of(place: CyclePlace, cycle: int) -> Role:
     return Role.KV_UPDATE if place.commits and cycle > 1 else Role.DENOISE
 
 
-def cache_plan(config: ModelConfig, steps: int, views: int, groups: Groups) -> Plan:
-    """Shapes of a model's blocks."""
+def _asked_for(residual: Residual) -> Callable[[Tensor, Request], Tensor]:
+    """A residual as `XCache` calls it."""
+
+    def block(x: Tensor, request: Request) -> Tensor:
+        if request.everything:
+            return x + residual(x)
+        return x + residual(x, Part(request.x, request.batch, request.view, request.tokens))
+
+    return block
+
+
+def cache_plan(config: ModelConfig, steps: int, views: int, groups: Groups, choice: CacheChoice) -> Plan:
+    """Shapes of a model's blocks, and how many of them, or of their stages, are cached."""
     rows, columns = config.latent_size
     layout = Layout(
         views,
@@ -183,9 +221,17 @@ def cache_plan(config: ModelConfig, steps: int, views: int, groups: Groups) -> P
         config.dit.width,
         grid=(1, rows, columns),
         groups=groups,
+        cut=choice.cut,
         action_size=ACTION_DIMS,
     )
-    return Plan(steps, config.dit.depth, layout)
+    return Plan(steps, block_places(config.dit, choice.apart)[-1][-1] + 1, layout)
+
+
+def block_places(config: DiTConfig, apart: bool) -> list[range]:
+    """For every block, which rows of the cache are its own: one, or one for each of its stages."""
+    sizes = [2 if apart and crosses(config, index) else 1 for index in range(config.depth)]
+    ends = list(accumulate(sizes))
+    return [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def view_groups(rig: Rig) -> Groups:

@@ -36,7 +36,6 @@ from .cache import (
     CachedChunk,
     Groups,
     SessionCache,
-    cache_plan,
     view_groups,
 )
 from .conditions import ConditionBuilder, Request, Survey
@@ -342,8 +341,9 @@ class DiffusionEngine(SceneEngine):
         kind = self._kind(session)
         if kind not in self._caches:
             assert kind.cached is not None, "exact sessions have no cache"
-            plan = cache_plan(self.config, kind.steps, kind.views, kind.cached)
-            self._caches[kind] = SessionCache(plan, self._choice, self._dtype, self._device)
+            self._caches[kind] = SessionCache(
+                self.config, kind.steps, kind.views, kind.cached, self._choice, self._dtype, self._device
+            )
         return self._caches[kind]
 
     def _take_cache_slot(self, session: Session) -> int | None:

@@ -21,15 +21,16 @@ class Memory(Protocol):
 
         Args:
             block: index of the transformer block.
-            q, k, v: [B, V, heads, L, 64] after QK-norm and spatial rotation, without temporal rotation.
+            q, k, v: [B, V, heads, L, 64] after QK-norm and spatial rotation, without temporal rotation. There may be
+                fewer queries than keys.
 
         Returns:
-            [B, V, heads, L, 64].
+            The shape of q.
         """
         ...
 
-    def select(self, rows: Tensor) -> "Memory":
-        """The same memory for some sessions of the batch only."""
+    def select(self, rows: Tensor, views: Tensor | None = None) -> "Memory":
+        """The same memory for some sessions (int64 [n]) of the batch only, or for one view of each."""
         ...
 
 
@@ -47,6 +48,16 @@ class SelfAttention(nn.Module):
         """[B, V, L, D] -> [B, V, L, D]; grid: spatial angles [L, (64 - temporal) / 2]."""
         q, k, v = _split(self.qkv(x), self.heads)
         q, k = (_rotate_tail(norm(part), grid) for norm, part in ((self.q_norm, q), (self.k_norm, k)))
+        return self.out(_join(memory.attend(block, q, k, v)))
+
+    def some(
+        self, x: Tensor, view: Tensor, tokens: Tensor, block: int, grid: Table, memory: Memory
+    ) -> Tensor:
+        """The same for some `tokens` (int64 [n, l]) of a view: x [n, 1, l, D] over the whole view [n, 1, N, D]."""
+        q = _heads(_project(self.qkv, x, 0, 1), self.heads)
+        k, v = (_heads(part, self.heads) for part in _project(self.qkv, view, 1, 3).chunk(2, dim=-1))
+        angles = (grid[0][tokens][:, None, None], grid[1][tokens][:, None, None])
+        q, k = _rotate_tail(self.q_norm(q), angles), _rotate_tail(self.k_norm(k), grid)
         return self.out(_join(memory.attend(block, q, k, v)))
 
 
@@ -87,6 +98,39 @@ class CrossViewAttention(nn.Module):
         )
         mixed = self.out(_join(mixed)).unflatten(0, (-1, latents)).unflatten(2, (views, -1))
         return mixed.transpose(1, 2).flatten(2, 3)
+
+    def some(self, x: Tensor, whole: Tensor, places: Tensor, directions: Table, mask: Tensor) -> Tensor:
+        """The same for some tokens of one session at one time.
+
+        Args:
+            x: [n, 1, l, D].
+            whole: every token of the session, [V N, D]: where keys and values come from.
+            places: int64 [n, l], which of them x holds.
+            directions: [V N, 32].
+            mask: [V N, V N].
+
+        Returns:
+            [n, 1, l, D].
+        """
+        place = places.flatten()
+        q = _heads(_project(self.qkv, self.norm(x).reshape(1, -1, x.shape[-1]), 0, 1), self.heads)
+        keys, values = _project(self.qkv, self.norm(whole)[None], 1, 3).chunk(2, dim=-1)
+        k, v = _heads(keys, self.heads), _heads(values, self.heads)
+        q = _rotated(self.q_norm(q), (directions[0][place], directions[1][place]))
+        k = _rotated(self.k_norm(k), directions)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[place].to(q.dtype))
+        return self.out(_join(mixed)).view(x.shape)
+
+
+def _project(qkv: nn.Linear, x: Tensor, first: int, end: int) -> Tensor:
+    """Some of queries, keys and values: [..., D] -> [..., (end - first) D]."""
+    width = x.shape[-1]
+    return F.linear(x, qkv.weight[first * width : end * width])
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """[..., L, D] -> [..., heads, L, 64]."""
+    return x.unflatten(-1, (heads, HEAD_DIM)).transpose(-2, -3)
 
 
 def _split(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:

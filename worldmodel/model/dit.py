@@ -5,13 +5,14 @@ Axes: B sessions, V views, T latent frames (1 when generating), N tokens of a la
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Memory
-from .blocks import Block, BlockId, BlockInputs, Role, RunBlock, modulate, plain_run_block
+from .blocks import Block, BlockId, BlockInputs, BlockResidual, Role, RunBlock, modulate, plain_run_block
 from .conditioning import Conditioner, Embedded
 from .config import DiTConfig
 from .kv_cache import KVCache, KVContext, KVRecorder, KVShape, SequenceMemory, SinkMemory
@@ -151,7 +152,7 @@ class DiT(nn.Module):
             memory=memory,
         )
         for index, block in enumerate(self.blocks):
-            h = run_block(BlockResidual(block, inputs), h, BlockId(step, index, role))
+            h = run_block(BlockResidual(cast(Block, block), inputs), h, BlockId(step, index, role))
         shift, scale = self.final_modulation(vector).repeat_interleave(rows * columns, dim=2).chunk(2, dim=-1)
         clean = self.head(modulate(h, shift, scale))  # B V L C
         return clean.unflatten(2, (-1, rows, columns)).movedim(-1, -3).float() + cond.guess.float()
@@ -165,17 +166,6 @@ class DiT(nn.Module):
     def _grid(self, rows: int, columns: int, latents: int, device: torch.device) -> tuple[Tensor, Tensor]:
         cos, sin = grid_table(rows, columns, 64 - self.config.temporal_dims, device)
         return cos.repeat(latents, 1), sin.repeat(latents, 1)
-
-
-class BlockResidual:
-    """A block bound to the inputs of one pass: what `RunBlock` gets."""
-
-    def __init__(self, block: nn.Module, inputs: BlockInputs) -> None:
-        self._block, self._inputs = block, inputs
-
-    def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """See `Residual`."""
-        return self._block(x, self._inputs if rows is None else self._inputs.select(rows))
 
 
 def commit_step(commit_tau: float, number: int) -> Step:

@@ -169,29 +169,40 @@ class KVContext:
     v: Tensor  # the same shape
     hidden: Tensor  # additive [B, (W + 2) N]: minus infinity where nothing has been written
     recorder: "KVRecorder | None" = None
-    rows: Tensor | None = None  # int64 [b]: queries come from these sessions only
+    rows: Tensor | None = None  # int64 [n]: queries come from these sessions only
+    views: Tensor | None = None  # int64 [n]: and of each of them from this view only
 
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `Memory.attend`."""
-        tokens = q.shape[-2]
+        tokens = k.shape[-2]
         if self.recorder is not None:
             self.recorder.add(k, v)
         keys, values, hidden = self.k[block], self.v[block], self.hidden
         if self.rows is not None:
-            keys, values, hidden = (part.index_select(0, self.rows) for part in (keys, values, hidden))
+            keys, values, hidden = self._chosen(keys), self._chosen(values), hidden[self.rows]
         keys[..., -tokens:, :] = k  # age 0: no temporal rotation
         values[..., -tokens:, :] = v
-        mask = hidden[:, None, None, None, :].to(q.dtype).expand(-1, q.shape[1], -1, tokens, -1)
+        mask = hidden[:, None, None, None, :].to(q.dtype).expand(-1, q.shape[1], -1, q.shape[-2], -1)
         return sdpa(q, keys.to(q.dtype), values.to(q.dtype), mask)
 
-    def select(self, rows: Tensor) -> "KVContext":
+    def select(self, rows: Tensor, views: Tensor | None = None) -> "KVContext":
         """See `Memory.select`: nothing is copied until a block attends, and then that block's part only.
 
-        Contexts that record cannot be narrowed: a KV-update pass is always whole.
+        Raises:
+            ValueError: a context that records, since a KV-update pass is always whole, or one that was narrowed before.
         """
         if self.recorder is not None:
             raise ValueError("expected a context that does not record, got one of a KV-update pass")
-        return replace(self, rows=rows if self.rows is None else self.rows[rows])
+        if self.rows is not None:
+            raise ValueError("expected the context of a whole batch, got one of some of its sessions")
+        return replace(self, rows=rows, views=views)
+
+    def _chosen(self, whole: Tensor) -> Tensor:
+        """[B, V, ...] -> [n, V, ...], or [n, 1, ...] of one view each; a copy."""
+        assert self.rows is not None
+        if self.views is None:
+            return whole.index_select(0, self.rows)
+        return whole.flatten(0, 1).index_select(0, self.rows * whole.shape[1] + self.views).unsqueeze(1)
 
     def recording(self) -> "KVContext":
         """The same context, for the pass that writes."""
@@ -227,7 +238,7 @@ class SinkMemory:
         self.recorder.add(k, v)
         return sdpa(q, ageless(k, self.temporal_dims), v)
 
-    def select(self, rows: Tensor) -> "SinkMemory":
+    def select(self, rows: Tensor, views: Tensor | None = None) -> "SinkMemory":
         """Refused: a pass that writes is always whole."""
         raise ValueError("expected the whole batch, got some rows of a pass that writes")
 
@@ -273,8 +284,8 @@ class SequenceMemory:
         scores = (q * HEAD_DIM**-0.5) @ k.transpose(-1, -2) + self.mask.to(q.dtype)
         return scores.softmax(-1).to(v.dtype) @ v
 
-    def select(self, rows: Tensor) -> "SequenceMemory":
-        """See `Memory.select`."""
+    def select(self, rows: Tensor, views: Tensor | None = None) -> "SequenceMemory":
+        """See `Memory.select`; all views see alike."""
         return SequenceMemory(
             (self.query_time[0][rows], self.query_time[1][rows]),
             (self.key_time[0][rows], self.key_time[1][rows]),
