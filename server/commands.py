@@ -1,4 +1,4 @@
-"""The commands that the server brings to `roadloop`: serve, token, replay. Heavy imports wait until one runs."""
+"""The commands that the server brings to `roadloop`: serve, play, token, replay. Heavy imports wait until one runs."""
 
 import os
 import signal
@@ -18,7 +18,10 @@ loopback addresses only. Exit codes: 0 stopped, 1 cannot serve any more, 2 wrong
 
 def register(app: typer.Typer) -> None:
     """Add this part's commands to the `roadloop` application."""
+    from .play import play
+
     app.command("serve", help=SERVE_HELP)(serve)
+    app.command("play")(play)
     app.command("replay", help="Run a recording again and compare every chunk; exit code 1 if one differs.")(
         replay
     )
@@ -51,6 +54,9 @@ def serve(
     snapshot_every: Annotated[
         int | None, typer.Option(help="Chunks between automatic snapshots; 0 is never.")
     ] = None,
+    snapshot_dir: Annotated[
+        Path | None, typer.Option(help="Folder for snapshots that memory has no room for.")
+    ] = None,
     record_dir: Annotated[
         Path | None, typer.Option(help="Folder for recordings; allows clients to ask for one.")
     ] = None,
@@ -70,7 +76,7 @@ def serve(
 
     flags: dict[str, Any] = {"engine": engine, "workers": workers, "host": host, "port": port}
     flags |= {"sessions_per_worker": sessions_per_worker, "snapshot_every": snapshot_every}
-    flags |= {"record_dir": record_dir, "json_logs": json_logs}
+    flags |= {"snapshot_dir": snapshot_dir, "record_dir": record_dir, "json_logs": json_logs}
     try:
         settings = load_config(config, **flags, **_settings(setting or []))
     except ConfigError as error:

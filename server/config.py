@@ -60,7 +60,10 @@ class ServerConfig(BaseModel):
     ping_timeout_s: Seconds = 60.0
     idle_timeout_s: Seconds = 900.0  # how long an attached driver may say nothing
     snapshot_every: Annotated[int, Field(ge=0)] = 0  # chunks between automatic snapshots; 0 is never
-    snapshot_bytes: Count = 1 << 30  # budget; the least recently used ones go first
+    snapshot_bytes: Count = 1 << 30  # budget of memory; the least recently used ones go first
+    snapshot_dir: Path | None = None  # where they go then; without it they are gone
+    snapshot_dir_bytes: Count = 10 << 30  # budget of that folder
+    snapshot_on_drain: bool = False  # a drain writes every session that is left to snapshot_dir
     # Work
     batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
     encode_threads: Count = Field(default_factory=lambda: min(8, os.cpu_count() or 1))
@@ -86,6 +89,8 @@ class ServerConfig(BaseModel):
     def _guarded(self) -> Self:
         if not self.tokens and not _is_loopback(self.host):
             raise ValueError(f"expected at least one token to listen on {self.host}, got none")
+        if self.snapshot_on_drain and self.snapshot_dir is None:
+            raise ValueError("expected snapshot_dir with snapshot_on_drain, got none")
         return self
 
     @property

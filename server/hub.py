@@ -5,6 +5,7 @@
         ─ Chunks        a step, from staging to reply, viewers and recording
         ─ Pacer         the same in real time
         ─ Keeper        snapshots, asked for and by policy
+        ─ Maps          what a world looks like from above
         ─ Recovery      after a lost worker
         ─ Turns         one operation at a time per session, and its work in the worker
 
@@ -25,6 +26,7 @@ from clients.protocol import (
     Started,
     StepItem,
     Stepped,
+    TierSet,
 )
 from clients.protocol.requests import Encoding
 
@@ -34,13 +36,16 @@ from .chunks import Chunks
 from .config import ServerConfig
 from .keeper import Keeper
 from .live import Driver, LiveSession
+from .logbook import record_tier
+from .maps import MapFile, Maps
+from .messages import TierWork
 from .metrics import Metrics
 from .pacer import Pacer
 from .pool import WorkerPool
 from .recovery import Recovery
 from .registry import Registry
 from .session import Phase
-from .snapshots import SnapshotStore
+from .snapshot_files import open_store
 from .turns import Turns
 from .worlds import Worlds
 
@@ -50,7 +55,7 @@ class Hub:
 
     def __init__(self, config: ServerConfig, pool: WorkerPool, metrics: Metrics) -> None:
         self.config, self.pool, self.metrics = config, pool, metrics
-        self.snapshots = SnapshotStore(config.snapshot_bytes)
+        self.snapshots = open_store(config)
         self._background = Background()
         self._registry = Registry(config, pool, metrics, self.snapshots)
         self._turns = Turns(pool)
@@ -60,6 +65,7 @@ class Hub:
         self._worlds = Worlds(
             config, pool, self._registry, self._turns, self._keeper, self._chunks, self._pacer
         )
+        self._maps = Maps(self._turns)
         self._recovery = Recovery(pool, self._registry, self._background, metrics)
 
     # Life of a session ------------------------------------------------------------------------------------------
@@ -142,6 +148,21 @@ class Hub:
         copies = await self._worlds.fork(live, count)
         return Forked(id=request_id, session=live.name, sessions=[copy.info() for copy in copies])
 
+    async def set_tier(self, live: LiveSession, tier: str, request_id: int = 0) -> TierSet:
+        """Another cache tier from the next chunk on. Raises BAD_REQUEST with the tiers that there are."""
+        async with self._turns.turn(live):
+            staged = live.state.begin("set_tier")
+            await self._turns.work(live, staged, TierWork, tier=tier)
+            live.state.commit(staged)
+            live.choose_tier(tier)
+            record_tier(live, tier)
+            self._keeper.take_if_due(live, force=True)  # a lost worker does not undo it
+        return TierSet(id=request_id, session=live.name, tier=tier, next_chunk=live.state.next_chunk)
+
+    async def lane_map(self, live: LiveSession) -> MapFile:
+        """The roads of the session's world."""
+        return await self._maps.of(live)
+
     # The server's own life --------------------------------------------------------------------------------------
 
     @property
@@ -155,6 +176,10 @@ class Hub:
         text = "the server is going away; finish or snapshot"
         for live in self.sessions.values():
             live.notify(Notice(code="DRAINING", session=live.name, message=text))
+
+    async def keep_for_next_server(self) -> None:
+        """Write the sessions that are left to disk, so that the next server can restore them."""
+        await self._keeper.keep_for_next_server(list(self.sessions.values()))
 
     async def housekeeping(self) -> None:
         """Twice a second: end what nobody came back to, and keep the gauges true."""
@@ -179,6 +204,7 @@ class Hub:
             self.metrics.workers.labels(state).set(states.count(state))
         self.metrics.session_slots.set(self.pool.slots)
         self.metrics.snapshot_bytes.set(self.snapshots.used_bytes)
+        self.metrics.snapshot_file_bytes.set(self.snapshots.file_bytes)
         self.metrics.worker_memory.set(max(worker.memory_bytes for worker in self.pool.workers))
 
     async def stop(self) -> None:
@@ -187,3 +213,4 @@ class Hub:
             live.state.close()
             self._registry.drop(live, "shutdown")
         await self._background.stop()
+        self.snapshots.close()

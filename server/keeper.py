@@ -1,9 +1,12 @@
 """Takes snapshots, when asked and by policy, and puts a session where a snapshot was taken."""
 
+import asyncio
 import contextlib
+import logging
+from collections.abc import Sequence
 from typing import Any
 
-from clients.protocol import ProtocolError
+from clients.protocol import Notice, ProtocolError
 
 from .background import Background
 from .live import LiveSession
@@ -11,6 +14,8 @@ from .messages import SnapshotWork, State
 from .metrics import Metrics
 from .snapshots import Snapshot, SnapshotStore
 from .turns import Turns
+
+log = logging.getLogger("roadloop.keeper")
 
 
 class Keeper:
@@ -33,9 +38,25 @@ class Keeper:
             "ended": live.ended,
             "setup": (live.setup, live.cameras, live.encoding),
         }
-        return self.snapshots.add(
-            live.owner, live.name, answer.state, observation=dict(live.observation), **values
+        return await self.snapshots.add(
+            live.owner, live.name, answer.state, why, observation=dict(live.observation), **values
         )
+
+    async def keep_for_next_server(self, sessions: Sequence[LiveSession]) -> None:
+        """Write these sessions, and the snapshots that drivers asked for, to disk; drivers hear their handles."""
+        await asyncio.gather(*(self._take_to_go(live) for live in sessions))
+        await self.snapshots.keep_for_next_server()
+
+    async def _take_to_go(self, live: LiveSession) -> None:
+        try:
+            async with self._turns.turn(live):
+                snapshot = await self.take(live, "drain")
+        except ProtocolError as error:  # no world yet, or just ended
+            log.info("session %s is not kept: %s", live.name, error)
+            return
+        details = {"handle": snapshot.handle, "next_chunk": snapshot.next_chunk}
+        text = "kept as a snapshot for the next server"
+        live.notify(Notice(code="DRAINING", session=live.name, message=text, details=details))
 
     def take_if_due(self, live: LiveSession, force: bool = False) -> None:
         """By policy, after the reply: the next operation waits for it."""

@@ -46,7 +46,10 @@ class Metrics:
             registry=r,
         )
         self.snapshots_taken = Counter("roadloop_snapshots", "Snapshots taken", ["why"], registry=r)
-        self.snapshot_bytes = Gauge("roadloop_snapshot_bytes", "Bytes of kept snapshots", registry=r)
+        self.snapshot_bytes = Gauge("roadloop_snapshot_bytes", "Bytes of snapshots in memory", registry=r)
+        self.snapshot_file_bytes = Gauge(
+            "roadloop_snapshot_file_bytes", "Bytes of snapshots on disk", registry=r
+        )
         self.workers = Gauge("roadloop_workers", "Workers by state", ["state"], registry=r)
         self.workers_lost = Counter(
             "roadloop_workers_lost", "Workers that ended or were ended", ["cause"], registry=r

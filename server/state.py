@@ -38,12 +38,16 @@ class Server:
         await self.pool.stop()
 
     async def drain(self) -> None:
-        """Take no more sessions; wait until the last one has ended or the time is up."""
+        """Take no more sessions; wait until the last one has ended or the time is up, then keep what is left."""
         self.hub.announce_drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_s):
                 while self.hub.sessions:  # noqa: ASYNC110 (sessions end in many places)
                     await asyncio.sleep(0.05)
+        if self.config.snapshot_on_drain:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.drain_s):
+                    await self.hub.keep_for_next_server()
 
     def readiness(self) -> str:
         """`ok`, or why no session would run now."""

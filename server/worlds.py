@@ -57,7 +57,7 @@ class Worlds:
 
     async def restore(self, live: LiveSession, handle: str, request_id: int) -> Restored:
         """Continue from a snapshot of the same owner. Raises UNKNOWN_SNAPSHOT, BAD_STATE, WORKER_LOST."""
-        snapshot = self._keeper.snapshots.get(handle, live.owner)
+        snapshot = await self._keeper.snapshots.get(handle, live.owner)
         async with self._turns.turn(live):
             staged = live.state.begin("restore")
             await self._turns.work(live, staged, RestoreWork, **restore_values(snapshot))

@@ -30,6 +30,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ({"ROADLOOP_SERVER_PROT": "1"}, {}, "prot: expected one of host, port"),
         ({}, {"lease_s": -1}, "lease_s: .*greater than 0"),
         ({}, {"host": "0.0.0.0"}, "expected at least one token to listen on 0.0.0.0, got none"),
+        ({}, {"snapshot_on_drain": True}, "expected snapshot_dir with snapshot_on_drain, got none"),
         ({}, {"workers": "tpu:1"}, "expected cpu:N or cuda:I,J, got 'tpu:1'"),
         (
             {},
