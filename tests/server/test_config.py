@@ -39,7 +39,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ),
         ({}, {"tokens": [{"name": "a", "token": "x"}]}, "tokens.0.token: expected one of name, sha256"),
     ],
-    ids=["unknown", "range", "open address", "workers", "scope", "token key"],
+    ids=["unknown", "range", "open address", "no folder", "workers", "scope", "token key"],
 )
 def test_settings_that_make_no_sense_are_refused(
     environment: dict[str, str], flags: dict[str, object], words: str

@@ -73,6 +73,10 @@ def on_disk(folder: Path, memory_bytes: int = 70, folder_bytes: int = 1 << 20) -
     return SnapshotStore(memory_bytes, SnapshotFiles(folder, folder_bytes))
 
 
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 def assert_same(got: Snapshot, kept: Snapshot) -> None:
     assert got.head.__dict__ == kept.head.__dict__
     assert got.state == kept.state
@@ -86,8 +90,8 @@ async def test_what_memory_has_no_room_for_is_read_back_from_disk(tmp_path: Path
     store = on_disk(tmp_path)
     kept = [await store.add("me", "s", bytes([k]) * 50, **SHOWN) for k in range(3)]
     assert store.used_bytes == kept[2].kept_bytes
-    assert len(list(tmp_path.iterdir())) == 2
-    assert store.file_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert len(files(tmp_path)) == 2
+    assert store.file_bytes == sum(path.stat().st_size for path in files(tmp_path))
     for snapshot in kept:
         assert_same(await store.get(snapshot.handle, "me"), snapshot)
     assert {head.handle for head in store.list("me")} == {snapshot.handle for snapshot in kept}
@@ -100,7 +104,7 @@ async def test_snapshots_by_policy_are_not_written(tmp_path: Path) -> None:
     for k in range(3):
         await store.add("me", "s", bytes([k]) * 50, "policy", **SHOWN)
     await store.keep_for_next_server()
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
     store.close()
 
 
@@ -121,7 +125,7 @@ async def test_the_folder_has_a_budget_of_its_own(tmp_path: Path) -> None:
     store = on_disk(tmp_path, folder_bytes=2 * FILE_BYTES)
     kept = [await store.add("me", "s", bytes([k]) * 50, **SHOWN) for k in range(12)]
     assert 0 < store.file_bytes <= 2 * FILE_BYTES
-    assert store.file_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert store.file_bytes == sum(path.stat().st_size for path in files(tmp_path))
     with pytest.raises(ProtocolError, match="UNKNOWN_SNAPSHOT"):
         await store.get(kept[0].handle, "me")
     await store.get(kept[-2].handle, "me")
@@ -140,7 +144,7 @@ async def test_reading_a_file_keeps_it_longer_also_for_the_next_server(tmp_path:
 async def test_a_harmed_file_is_a_typed_error_and_takes_nothing_with_it(tmp_path: Path, harm: str) -> None:
     store = on_disk(tmp_path)
     kept = [await store.add("me", "s", bytes([k]) * 50, **SHOWN) for k in range(3)]
-    path = next(path for path in tmp_path.iterdir() if kept[0].handle in path.name)
+    path = next(path for path in files(tmp_path) if kept[0].handle in path.name)
     data = path.read_bytes()
     if harm == "truncate":
         path.write_bytes(data[:-1])
@@ -162,16 +166,16 @@ async def test_files_that_are_no_snapshots_are_left_alone(tmp_path: Path) -> Non
     (tmp_path / "snap-1.rlsnapshot.part").write_bytes(b"cut")  # what a crash left
     store = on_disk(tmp_path)
     assert store.list(None) == []
-    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "snap-0.rlsnapshot"}
+    assert {path.name for path in files(tmp_path)} == {"notes.txt", "snap-0.rlsnapshot"}
     store.close()
 
 
 async def test_dropping_deletes_the_file(tmp_path: Path) -> None:
     store = on_disk(tmp_path)
     kept, _ = [await store.add("me", "s", bytes([k]) * 50, **SHOWN) for k in range(2)]
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(files(tmp_path)) == 1
     store.drop(kept.handle, "me")
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
     assert store.file_bytes == 0
     store.close()
 
