@@ -32,4 +32,6 @@ def _metrics(result: ChunkResult) -> dict[str, Any]:
     metrics: dict[str, Any] = {name: [check[name] for check in checks] for name in checks[0]}
     metrics["time_s"] = [state.time_s for state in result.states]
     metrics["lights"] = list(result.states[-1].lights)
+    if result.free_drive_m:
+        metrics["free_drive_m"] = list(result.free_drive_m)
     return metrics

@@ -33,6 +33,7 @@ from worldmodel.snapshot import SnapshotError, pack, unpack
 SCENARIOS = {"zero": 3600, "zero-short": 3}  # name -> chunks until the goal
 PICTURES = 8
 ROUTE_M = 1000.0
+LIMIT_MPS = 13.9
 
 
 @dataclass
@@ -145,7 +146,10 @@ class ZeroEngine(WorldEngine):
         done = world.chunk >= SCENARIOS[world.scenario]
         outcome: Outcome = "success" if done else "running"
         checks = tuple(_checks(ego) for ego in egos)
-        return ChunkResult(session, chunk, frames, states, checks, outcome, "goal" if done else "")
+        free = tuple(LIMIT_MPS * FRAME_DT_S * k for k in range(2)) if chunk < 0 else ()
+        return ChunkResult(
+            session, chunk, frames, states, checks, outcome, "goal" if done else "", free_drive_m=free
+        )
 
 
 def _load(name: str, cameras: tuple[str, ...] | None) -> Rig:
@@ -173,7 +177,7 @@ def _checks(ego: EgoState) -> FrameChecks:
         heading_error_rad=ego.yaw_rad,
         route_progress_m=ego.x_m,
         route_completion=min(1.0, max(0.0, ego.x_m / ROUTE_M)),
-        speed_limit_mps=13.9,
+        speed_limit_mps=LIMIT_MPS,
     )
 
 

@@ -74,6 +74,7 @@ class ChunkResult:
     reason: str = ""  # why the outcome: "goal", "collision", "off_road", "time_limit", ...
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # scene, condition, denoise, decode, ...
     cache: Mapping[str, Any] | None = None  # X-Cache telemetry of this chunk, where there is any
+    free_drive_m: tuple[float, ...] = ()  # opening only: `scores.free_drive_by_frame` until the time limit
 
 
 class WorldEngine(ABC):

@@ -25,6 +25,7 @@ from .engine import (
 from .rig import Rig, load_rig
 from .scene.scenario import Scenario, load_scenario
 from .scene.scene import Scene
+from .scene.scores import free_drive_by_frame
 from .scene.state import SceneFrame
 from .snapshot import SnapshotError, pack, unpack
 
@@ -110,8 +111,10 @@ class SceneEngine(WorldEngine):
             self.close(session.id)
             raise
         timings = {"generate": _ms_since(start)}
+        checks = tuple(scene.checks)
+        free = free_drive_by_frame(scene.path, scene.frame, checks[0], scenario.duration_s)
         return ChunkResult(
-            session.id, -1, frames, (scene.frame,), tuple(scene.checks), "running", "", timings, None
+            session.id, -1, frames, (scene.frame,), checks, "running", "", timings, None, free
         )
 
     def step(self, actions: Mapping[SessionId, ActionChunk]) -> dict[SessionId, ChunkResult | EngineError]:

@@ -231,6 +231,15 @@ def free_drive(path: ReferencePath, start_s_m: float, speed_mps: float) -> tuple
     return np.append(0.0, np.cumsum(2 * step / (speed[:-1] + speed[1:]))), s - start_s_m
 
 
+def free_drive_by_frame(
+    path: ReferencePath, frame: SceneFrame, checks: FrameChecks, duration_s: float
+) -> tuple[float, ...]:
+    """How far the free drive from an opening frame has come at every frame until a time: what clients score with."""
+    times, distances = free_drive(path, checks.route_progress_m, frame.ego.speed_mps)
+    record = EpisodeRecord(times.tolist(), distances.tolist())
+    return tuple(_expected_m(record, k * FRAME_DT_S) for k in range(round(duration_s / FRAME_DT_S) + 1))
+
+
 def _expected_m(record: EpisodeRecord, time_s: float) -> float:
     """Progress expected after some time; past the end of that drive it goes on at its last speed."""
     times, distances = record.expected_time_s, record.expected_m
