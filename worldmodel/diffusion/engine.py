@@ -93,6 +93,11 @@ class DiffusionEngine(SceneEngine):
         """What a snapshot depends on: weights and the way they are used."""
         return f"{self.model.digest[:32]}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}"
 
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """See `WorldEngine.tiers`."""
+        return tuple(self._choice.tiers)
+
     @torch.no_grad()
     def flush(self) -> int:
         """See `WorldEngine.flush`: the KV-update passes that wait."""
