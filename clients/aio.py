@@ -30,6 +30,7 @@ from .protocol import (
     Fork,
     Forked,
     Frames,
+    LaneMap,
     Notice,
     ProtocolError,
     Restore,
@@ -41,6 +42,7 @@ from .protocol import (
     StepMany,
     Stepped,
     SteppedMany,
+    TierSet,
     Watch,
     Watching,
     Welcome,
@@ -48,6 +50,7 @@ from .protocol import (
     parse_reply,
 )
 from .protocol.requests import ActionSpaceName, Encoding
+from .rest import lane_map
 
 R = TypeVar("R")
 
@@ -261,6 +264,15 @@ class AsyncSession:
             copy.done = self.done
         self._client.sessions += copies
         return copies
+
+    async def set_tier(self, tier: str) -> TierSet:
+        """Change the cache tier from the next chunk on."""
+        return await self._client._ask(self._client._talk.set_tier(self._remote, tier), TierSet)
+
+    async def lane_map(self) -> LaneMap:
+        """The roads of this world and the route through it."""
+        talk = self._client._talk
+        return await asyncio.to_thread(lane_map, talk.url, self.name, token=talk.token)
 
     async def close(self) -> None:
         """End the session on the server."""

@@ -30,6 +30,7 @@ from .protocol import (
     Fork,
     Forked,
     Frames,
+    LaneMap,
     Notice,
     ProtocolError,
     Restore,
@@ -41,6 +42,7 @@ from .protocol import (
     StepMany,
     Stepped,
     SteppedMany,
+    TierSet,
     Watch,
     Watching,
     Welcome,
@@ -48,6 +50,7 @@ from .protocol import (
     parse_reply,
 )
 from .protocol.requests import ActionSpaceName, Encoding
+from .rest import lane_map
 
 R = TypeVar("R")
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -240,7 +243,7 @@ class Session:
         Args:
             scenario: one of the server's scenarios.
             seed: of everything random.
-            choices: `rig`, `options` (cameras, steps, tier, layout), `mode`, `hold_policy`, `snapshot_every`, `record`.
+            choices: `rig`, `options` (cameras, steps, tier, layout, weather, time_of_day), `mode`, `hold_policy`, `snapshot_every`, `record`.
         """
         request = self._client._talk.reset(self._remote, scenario, seed, choices)
         self.done = False
@@ -276,6 +279,14 @@ class Session:
             copy.done = self.done
         self._client.sessions += copies
         return copies
+
+    def set_tier(self, tier: str) -> TierSet:
+        """Change the cache tier from the next chunk on; `client.server.tiers` lists them."""
+        return self._client._ask(self._client._talk.set_tier(self._remote, tier), TierSet)
+
+    def lane_map(self) -> LaneMap:
+        """The roads of this world and the route through it, as lines in metres; the same until the next reset."""
+        return lane_map(self._client._talk.url, self.name, token=self._client._talk.token)
 
     def close(self) -> None:
         """End the session on the server."""

@@ -21,6 +21,7 @@ from .protocol import (
     Restored,
     ResumeEntry,
     SessionInfo,
+    SetTier,
     Started,
     StepItem,
     Stepped,
@@ -167,6 +168,10 @@ class Conversation:
             self.stepped(remote, result) if isinstance(result, Stepped) else self.error(result)
             for remote, result in zip(remotes, reply.results, strict=True)
         ]
+
+    def set_tier(self, remote: Remote, tier: str) -> SetTier:
+        """Another cache tier."""
+        return SetTier(id=self.next_id(), session=remote.name, tier=tier)
 
     def restored(self, remote: Remote, reply: Restored) -> Observation:
         """The snapshot's world."""

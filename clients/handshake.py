@@ -34,8 +34,6 @@ def open_socket(
 
 def socket_options(url: str, queue: int = 16) -> dict[str, Any]:
     """The same for both clients: no compression, large replies, a keep-alive that survives long steps of either side."""
-    host = urlsplit(url if "//" in url else f"http://{url}").hostname or ""
-    local = host in ("localhost", "127.0.0.1", "::1")
     return {
         "subprotocols": [SUBPROTOCOL],
         "compression": None,
@@ -45,8 +43,14 @@ def socket_options(url: str, queue: int = 16) -> dict[str, Any]:
         "ping_timeout": 60.0,
         "close_timeout": 2.0,
         "open_timeout": 10.0,
-        "proxy": None if local else True,
+        "proxy": None if is_local(url) else True,
     }
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL names this machine, which no proxy leads to."""
+    host = urlsplit(url if "//" in url else f"http://{url}").hostname or ""
+    return host in ("localhost", "127.0.0.1", "::1")
 
 
 def refusal(error: Exception) -> ProtocolError | None:
@@ -74,8 +78,16 @@ def socket_url(url: str, path: str) -> str:
     Raises:
         ValueError: another scheme.
     """
+    return _with_scheme(url, path, {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"})
+
+
+def http_url(url: str, path: str) -> str:
+    """The same server over HTTP. Raises ValueError as `socket_url` does."""
+    return _with_scheme(url, path, {"http": "http", "https": "https", "ws": "http", "wss": "https"})
+
+
+def _with_scheme(url: str, path: str, schemes: Mapping[str, str]) -> str:
     parts = urlsplit(url if "//" in url else f"http://{url}")
-    schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
     if parts.scheme not in schemes:
         raise ValueError(f"expected a URL starting with http, https, ws or wss, got {url!r}")
     return urlunsplit((schemes[parts.scheme], parts.netloc, parts.path.rstrip("/") + path, "", ""))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .protocol import Camera, Frames, Restored, Started, Stepped
+from .protocol import CacheTelemetry, Camera, Frames, Restored, Started, Stepped
 from .protocol.replies import EGO_COLUMNS
 
 
@@ -23,6 +23,11 @@ class Observation:
     agents: np.ndarray = field(repr=False)  # float32 [N, 8], columns AGENT_COLUMNS, at the last frame
     agent_kinds: list[str] = field(repr=False)
     metrics: Mapping[str, Any] = field(repr=False)  # every driving check, lists of F
+    outcome: str = "running"  # running, success, failure, timeout
+    cache: CacheTelemetry | None = field(default=None, repr=False)  # of this chunk, where there is a cache
+    timing: Mapping[str, float] = field(
+        default_factory=dict, repr=False
+    )  # milliseconds on the server's clock
 
     def images(self) -> dict[str, np.ndarray]:
         """Decoded frames by camera: uint8 [F, H, W, 3] RGB, fresh arrays.
@@ -59,12 +64,7 @@ class StepResult(Observation):
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
-    outcome: str = "running"
     reason: str = ""
-    cache: Mapping[str, Any] | None = field(default=None, repr=False)
-    timing: Mapping[str, float] = field(
-        default_factory=dict, repr=False
-    )  # milliseconds on the server's clock
     held_chunks: int = 0
     action_age_ms: float = 0.0
 
@@ -105,17 +105,7 @@ def observation(reply: Started | Restored | Frames, cameras: Mapping[str, Camera
 
 def step_result(reply: Stepped, cameras: Mapping[str, Camera]) -> StepResult:
     """From the reply to a step."""
-    names = (
-        "reward",
-        "terminated",
-        "truncated",
-        "outcome",
-        "reason",
-        "cache",
-        "timing",
-        "held_chunks",
-        "action_age_ms",
-    )
+    names = ("reward", "terminated", "truncated", "reason", "held_chunks", "action_age_ms")
     return StepResult(
         **_common(reply, cameras, reply.chunk), **{name: getattr(reply, name) for name in names}
     )
@@ -134,4 +124,7 @@ def _common(
         "agents": reply.agents.copy(),
         "agent_kinds": reply.agent_kinds,
         "metrics": reply.metrics,
+        "outcome": getattr(reply, "outcome", "running"),  # started, restored: nothing was driven
+        "cache": getattr(reply, "cache", None),
+        "timing": getattr(reply, "timing", {}),
     }

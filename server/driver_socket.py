@@ -26,6 +26,7 @@ from clients.protocol import (
     Reset,
     Restore,
     SessionInfo,
+    SetTier,
     Snapshot,
     Step,
     StepItem,
@@ -190,6 +191,8 @@ class DriverSocket:
                 return await self._hub.restore(self._live(request.session), request.handle, request.id)
             case Fork():
                 return await self._fork(request)
+            case SetTier():
+                return await self._hub.set_tier(self._live(request.session), request.tier, request.id)
             case Close():
                 live = self._live(request.session)
                 await self._hub.close(live)
@@ -297,6 +300,9 @@ def welcome(hub: Hub, hello: Hello, sessions: Iterable[SessionInfo]) -> Welcome:
         rig=info.default_rig,
         cameras=[Camera(**camera) for camera in info.rigs[info.default_rig]],
         action_spaces=[ActionSpace(**space) for space in info.action_spaces],
+        tiers=info.tiers,
+        weathers=info.weathers,
+        times_of_day=info.times_of_day,
         ego_columns=list(EGO_COLUMNS),
         agent_columns=list(AGENT_COLUMNS),
         limits=limits,

@@ -2,14 +2,15 @@
 
 import importlib
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from worldmodel.engine import FRAME_DT_S, FRAMES_PER_CHUNK, WorldEngine
+from worldmodel.engine import CHUNK_DT_S, FRAME_DT_S, FRAMES_PER_CHUNK, WorldEngine
 from worldmodel.preset_files import preset_names
 from worldmodel.rig import Rig, load_rig
 from worldmodel.scene.actions import ACTION_SPACES
+from worldmodel.scene.conditions import TIMES_OF_DAY, WEATHERS
+from worldmodel.scene.scenario import Scenario, load_scenario
 
 from .messages import WORKER_PROTOCOL, Ready
 
@@ -69,7 +70,10 @@ def describe(engine: WorldEngine, choice: EngineChoice, worker: str, pid: int) -
             {"name": name, "columns": space.columns, "low": space.low, "high": space.high}
             for name, space in ACTION_SPACES.items()
         ],
-        scenarios=list(_scenarios(engine)),
+        tiers=list(engine.tiers),
+        weathers=list(WEATHERS),
+        times_of_day=list(TIMES_OF_DAY),
+        scenarios=_scenarios(engine),
         rigs={name: camera_dicts(load_rig(name)) for name in preset_names("rigs")},
         default_rig=DEFAULT_RIG,
     )
@@ -98,9 +102,19 @@ def camera_dicts(rig: Rig) -> list[dict[str, Any]]:
     ]
 
 
-def _scenarios(engine: WorldEngine) -> Sequence[str]:
+def _scenarios(engine: WorldEngine) -> list[dict[str, Any]]:
+    """What may be reset to: enough to group and filter by."""
     if engine.name == "zero":
         from .zero_engine import SCENARIOS
 
-        return tuple(SCENARIOS)
-    return preset_names("scenarios")
+        unknown = {"group": "", "split": "", "map": "", "weather": "", "time_of_day": ""}
+        return [
+            {"name": name, "title": "Prepared pictures", "duration_s": chunks * CHUNK_DT_S, **unknown}
+            for name, chunks in SCENARIOS.items()
+        ]
+    return [_summary(load_scenario(name)) for name in preset_names("scenarios")]
+
+
+def _summary(scenario: Scenario) -> dict[str, Any]:
+    names = ("name", "title", "group", "split", "weather", "time_of_day", "duration_s")
+    return {name: getattr(scenario, name) for name in names} | {"map": scenario.map.kind}

@@ -65,6 +65,12 @@ class LiveSession:
             next_chunk=self.state.next_chunk,
         )
 
+    def choose_tier(self, tier: str) -> None:
+        """The cache tier was changed."""
+        assert self.setup is not None
+        options = self.setup.options.model_copy(update={"tier": tier})
+        self.setup = self.setup.model_copy(update={"options": options})
+
     def notify(self, notice: Notice) -> None:
         """Tell driver and viewers."""
         if self.driver is not None:
@@ -113,7 +119,7 @@ class LiveSession:
             truncated=chunk.outcome == "timeout",
             outcome=chunk.outcome,
             reason=chunk.reason,
-            cache=chunk.cache,
+            cache=chunk.cache,  # type: ignore[arg-type]  # plain data is packed alike
             encoding=self.encoding,
             timing=chunk.timing,
             held_chunks=self.state.held_chunks,
@@ -126,7 +132,7 @@ class LiveSession:
         return Frames.model_construct(
             session=self.name,
             chunk=index,
-            cache=chunk.cache,
+            cache=chunk.cache,  # type: ignore[arg-type]  # plain data is packed alike
             encoding=self.encoding,
             timing=chunk.timing,
             outcome=chunk.outcome,

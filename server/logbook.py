@@ -37,6 +37,12 @@ def record_chunk(live: LiveSession, item: StepItem, reply: Stepped) -> None:
     live.recorder.write(record | {"ego": reply.ego, "cache": reply.cache})
 
 
+def record_tier(live: LiveSession, tier: str) -> None:
+    """Another cache tier from the next chunk on."""
+    if live.recorder is not None:
+        live.recorder.write({"kind": "tier", "tier": tier})
+
+
 def record_restore(live: LiveSession, snapshot: Snapshot) -> None:
     """The session goes on from a snapshot."""
     if live.recorder is not None:

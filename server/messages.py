@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.protocol import pack, unpack
 
-WORKER_PROTOCOL = 1
+WORKER_PROTOCOL = 2
 MAX_BYTES = 1 << 30  # a snapshot of a large model is the largest message
 
 
@@ -72,6 +72,23 @@ class ForkWork:
 
 
 @dataclass(frozen=True)
+class TierWork:
+    """Change the cache tier of a session."""
+
+    req: int
+    session: str
+    tier: str
+
+
+@dataclass(frozen=True)
+class MapWork:
+    """Give the map of a session's world."""
+
+    req: int
+    session: str
+
+
+@dataclass(frozen=True)
 class CloseWork:
     """Free a session; unknown ones are fine."""
 
@@ -103,7 +120,10 @@ class Ready:
     frames_per_chunk: int
     dt_us: int
     action_spaces: list[dict[str, Any]]
-    scenarios: list[str]
+    tiers: list[str]
+    weathers: list[str]
+    times_of_day: list[str]
+    scenarios: list[dict[str, Any]]  # name, title, group, ...: fields of rest.ScenarioView
     rigs: dict[str, list[dict[str, Any]]]  # name -> cameras
     default_rig: str
 
@@ -144,8 +164,16 @@ class State:
 
 
 @dataclass(frozen=True)
+class Map:
+    """Answers MapWork: fields of clients.protocol.LaneMap, session aside."""
+
+    req: int
+    map: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Done:
-    """Answers RestoreWork, ForkWork, CloseWork, StopWork."""
+    """Answers RestoreWork, ForkWork, TierWork, CloseWork, StopWork."""
 
     req: int
 
@@ -159,8 +187,18 @@ class Failed:
     message: str
 
 
-TO_WORKER = (OpenWork, StepWork, SnapshotWork, RestoreWork, ForkWork, CloseWork, StopWork)
-TO_FRONT_END = (Ready, Heartbeat, Chunk, State, Done, Failed)
+TO_WORKER = (
+    OpenWork,
+    StepWork,
+    SnapshotWork,
+    RestoreWork,
+    ForkWork,
+    TierWork,
+    MapWork,
+    CloseWork,
+    StopWork,
+)
+TO_FRONT_END = (Ready, Heartbeat, Chunk, State, Map, Done, Failed)
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*TO_WORKER, *TO_FRONT_END)}
 
 

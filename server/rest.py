@@ -1,12 +1,22 @@
 """The REST side: what the server is, and sessions for those who create them before they drive."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from clients.protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR, ErrorCode, ProtocolError, SessionInfo
-from clients.protocol.replies import ActionSpace, Camera
+from clients.protocol import (
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    ActionSpace,
+    Camera,
+    ErrorCode,
+    LaneMap,
+    ProtocolError,
+    SessionChoices,
+    SessionInfo,
+)
+from clients.protocol.requests import Encoding
 
 from .auth import Principal
 from .live import LiveSession
@@ -41,6 +51,29 @@ class Version(BaseModel):
     protocol_minor: int
 
 
+class EngineView(BaseModel):
+    """An engine that runs here."""
+
+    engine: str
+    model: str
+    model_digest: str
+    tiers: list[str]
+    workers_ready: int
+
+
+class ScenarioView(BaseModel):
+    """A scenario that reset accepts. Weather and time of day are those it has unless it leaves them to the seed."""
+
+    name: str
+    title: str
+    group: str
+    split: str
+    map: str
+    weather: str
+    time_of_day: str
+    duration_s: float
+
+
 class ServerInfo(BaseModel):
     """What can be driven here, and how much of it."""
 
@@ -54,6 +87,11 @@ class ServerInfo(BaseModel):
     rigs: dict[str, list[Camera]]
     scenarios: list[str]
     action_spaces: list[ActionSpace]
+    tiers: list[str]
+    weathers: list[str]
+    times_of_day: list[str]
+    encodings: list[str]
+    engines: list[EngineView]
     sessions: int
     session_slots: int
     workers_ready: int
@@ -69,11 +107,21 @@ class SessionView(BaseModel):
     next_chunk: int
     mode: str
     scenario: str | None
+    seed: int | None
     rig: str | None
+    tier: str | None
+    weather: str | None
+    time_of_day: str | None
     cameras: list[str]
     driven: bool
     viewers: int
     worker: str
+
+
+class TierRequest(_Body):
+    """Which tier."""
+
+    tier: Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class SnapshotView(BaseModel):
@@ -211,8 +259,13 @@ async def server_info(server: Here, caller: Viewer) -> ServerInfo:
         dt_us=info.dt_us,
         default_rig=info.default_rig,
         rigs={name: [Camera(**camera) for camera in cameras] for name, cameras in info.rigs.items()},
-        scenarios=info.scenarios,
+        scenarios=[scenario["name"] for scenario in info.scenarios],
         action_spaces=[ActionSpace(**space) for space in info.action_spaces],
+        tiers=info.tiers,
+        weathers=info.weathers,
+        times_of_day=info.times_of_day,
+        encodings=list(get_args(Encoding)),
+        engines=_engines(server),
         sessions=len(server.hub.sessions),
         session_slots=server.pool.slots,
         workers_ready=len(server.pool.ready_workers),
@@ -221,9 +274,9 @@ async def server_info(server: Here, caller: Viewer) -> ServerInfo:
 
 
 @v1.get("/scenarios")
-async def scenarios(server: Here, caller: Viewer) -> list[str]:
-    """Names that reset accepts."""
-    return server.pool.describe().scenarios
+async def scenarios(server: Here, caller: Viewer) -> list[ScenarioView]:
+    """What reset accepts, with what to group and filter by."""
+    return [ScenarioView(**scenario) for scenario in server.pool.describe().scenarios]
 
 
 @v1.post("/sessions", status_code=201)
@@ -242,6 +295,36 @@ async def list_sessions(server: Here, caller: Viewer) -> list[SessionView]:
 async def get_session(session: str, server: Here, caller: Viewer) -> SessionView:
     """One open session."""
     return _session_view(server.hub.find(session, None))
+
+
+@v1.get(
+    "/sessions/{session}/map",
+    response_class=Response,
+    responses={
+        200: {"model": LaneMap, "headers": {"ETag": {"schema": {"type": "string"}}}},
+        304: {"description": "The caller has it already (If-None-Match)"},
+    },
+)
+async def get_map(
+    session: str,
+    server: Here,
+    caller: Viewer,
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+) -> Response:
+    """The roads of the session's world as lines, in metres."""
+    file = await server.hub.lane_map(server.hub.find(session, None))
+    headers = {"ETag": file.etag, "Cache-Control": "private, no-cache"}  # kept, but asked for each time
+    if if_none_match is not None and file.etag in if_none_match:
+        return Response(status_code=304, headers=headers)
+    return Response(file.body, headers=headers, media_type="application/json")
+
+
+@v1.put("/sessions/{session}/tier")
+async def put_tier(session: str, body: TierRequest, server: Here, caller: Driver) -> SessionView:
+    """Change the session's cache tier from its next chunk on."""
+    live = _find(server, session, caller)
+    await server.hub.set_tier(live, body.tier)
+    return _session_view(live)
 
 
 @v1.delete("/sessions/{session}", status_code=204)
@@ -312,7 +395,24 @@ async def create_ticket(body: TicketRequest, server: Here, caller: Viewer) -> Ti
     return TicketView(ticket=ticket, expires_in_s=server.config.ticket_s)
 
 
+def _engines(server: Server) -> list[EngineView]:
+    """The differing ones of the workers; today all workers of a server run the same."""
+    infos = {worker.info.model_digest: worker.info for worker in server.pool.workers if worker.info}
+    ready = [worker.info.model_digest for worker in server.pool.ready_workers if worker.info]
+    return [
+        EngineView(
+            engine=info.engine,
+            model=info.model,
+            model_digest=digest,
+            tiers=info.tiers,
+            workers_ready=ready.count(digest),
+        )
+        for digest, info in infos.items()
+    ]
+
+
 def _session_view(live: LiveSession) -> SessionView:
+    options = live.setup.options if live.setup else SessionChoices()
     return SessionView(
         session=live.name,
         owner=live.owner,
@@ -320,7 +420,11 @@ def _session_view(live: LiveSession) -> SessionView:
         next_chunk=live.state.next_chunk,
         mode=live.state.mode,
         scenario=live.setup.scenario if live.setup else None,
+        seed=live.setup.seed if live.setup else None,
         rig=live.setup.rig if live.setup else None,
+        tier=options.tier if live.setup else None,
+        weather=options.weather,
+        time_of_day=options.time_of_day,
         cameras=[camera["name"] for camera in live.cameras],
         driven=live.driver is not None,
         viewers=len(live.audience),

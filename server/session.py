@@ -39,6 +39,8 @@ ALLOWED: Mapping[str, frozenset[Phase]] = {
     "snapshot": frozenset({Phase.READY, Phase.ENDED}),
     "restore": frozenset({Phase.NEW, Phase.READY, Phase.ENDED}),
     "fork": frozenset({Phase.READY, Phase.ENDED}),
+    "set_tier": frozenset({Phase.READY, Phase.ENDED}),
+    "map": frozenset({Phase.READY, Phase.ENDED}),
 }
 
 
@@ -173,7 +175,7 @@ class Session:
             self.held_chunks = 0
 
     def commit(self, staged: Staged) -> None:
-        """An operation that moves nothing (snapshot, fork) is done."""
+        """An operation that moves nothing (snapshot, fork, set_tier, map) is done."""
         self._settle(staged, staged.before)
 
     def abort(self, staged: Staged) -> None:

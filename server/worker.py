@@ -30,12 +30,15 @@ from .messages import (
     Failed,
     ForkWork,
     Heartbeat,
+    Map,
+    MapWork,
     OpenWork,
     RestoreWork,
     SnapshotWork,
     State,
     StepWork,
     StopWork,
+    TierWork,
     from_bytes,
     to_bytes,
 )
@@ -192,6 +195,14 @@ class Worker:
                     self.replace(name, new)
                     self.encodings[name] = self.encodings[message.session]
                 self.answer(Done(message.req))
+            case TierWork():
+                self.engine.set_tier(self.ids[message.session], message.tier)
+                self.answer(Done(message.req))
+            case MapWork():
+                from .lane_map import lane_map
+
+                around = self.engine.surroundings(self.ids[message.session])
+                self.answer(Map(message.req, lane_map(around)))
             case CloseWork():
                 self.forget(message.session)
                 self.answer(Done(message.req))

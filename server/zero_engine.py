@@ -69,6 +69,8 @@ class ZeroEngine(WorldEngine):
         """See `WorldEngine.open`; the scenarios are `zero` and `zero-short`."""
         if request.scenario not in SCENARIOS:
             raise EngineError(f"expected a scenario of {', '.join(SCENARIOS)}, got {request.scenario!r}")
+        if request.options.weather is not None or request.options.time_of_day is not None:
+            raise EngineError("expected no weather and no time of day with the zero engine, got one")
         rig = _load(request.rig, request.options.cameras)
         world = _World(request.scenario, rig, rig.names, request.seed.to_bytes(8, "little"))
         return self._result(self._admit(world), -1, [world.ego])

@@ -18,7 +18,9 @@ from .scene.actions import ActionChunk, ActionSpaceName
 from .scene.checks import FrameChecks
 from .scene.clock import CHUNK_DT_S, FPS, FRAME_DT_S, FRAMES_PER_CHUNK
 from .scene.outcome import Outcome
-from .scene.state import SceneFrame
+from .scene.path import ReferencePath
+from .scene.state import Atmosphere, SceneFrame, TimeOfDay, Weather
+from .scene.world import StaticWorld
 
 __all__ = [
     "CHUNK_DT_S",
@@ -34,6 +36,7 @@ __all__ = [
     "Outcome",
     "SessionId",
     "SessionOptions",
+    "Surroundings",
     "UnknownSessionError",
     "WorldEngine",
 ]
@@ -49,6 +52,8 @@ class SessionOptions:
     steps: int | None = None  # denoising steps; None is the model's own
     tier: str = "exact"  # X-Cache quality tier
     layout: bool = True  # condition on the layout
+    weather: Weather | None = None  # None: as the scenario and the seed decide
+    time_of_day: TimeOfDay | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,15 @@ class ChunkResult:
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # scene, condition, denoise, decode, ...
     cache: Mapping[str, Any] | None = None  # X-Cache telemetry of this chunk, where there is any
     free_drive_m: tuple[float, ...] = ()  # opening only: `scores.free_drive_by_frame` until the time limit
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What stays the same in a session's world while it is driven."""
+
+    world: StaticWorld
+    path: ReferencePath  # the route that the ego is asked to follow
+    atmosphere: Atmosphere
 
 
 class WorldEngine(ABC):
@@ -108,6 +122,19 @@ class WorldEngine(ABC):
         Returns how many sessions something was done for; engines that leave nothing for later do nothing.
         """
         return 0
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """The X-Cache tiers that sessions may have, the most exact first."""
+        return ("exact",)
+
+    def surroundings(self, session: SessionId) -> Surroundings:
+        """The map, route and weather of a session.
+
+        Raises:
+            EngineError: an engine whose worlds have no map. UnknownSessionError: not open.
+        """
+        raise EngineError(f"expected an engine whose worlds have a map, got {self.name}")
 
     def set_tier(self, session: SessionId, tier: str) -> None:
         """Change the X-Cache tier of a session, from its next chunk on. Engines without a cache have `exact` alone.

@@ -19,10 +19,12 @@ from .engine import (
     OpenRequest,
     SessionId,
     SessionOptions,
+    Surroundings,
     UnknownSessionError,
     WorldEngine,
 )
 from .rig import Rig, load_rig
+from .scene.conditions import fix_conditions
 from .scene.scenario import Scenario, load_scenario
 from .scene.scene import Scene
 from .scene.scores import free_drive_by_frame
@@ -101,7 +103,11 @@ class SceneEngine(WorldEngine):
 
     def open(self, request: OpenRequest) -> ChunkResult:
         """See `WorldEngine.open`."""
-        scenario, rig = _load(load_scenario, request.scenario), _load(load_rig, request.rig)
+        options, rig = request.options, _load(load_rig, request.rig)
+        scenario = _load(
+            lambda name: fix_conditions(load_scenario(name), options.weather, options.time_of_day),
+            request.scenario,
+        )
         scene = _load(lambda chosen: Scene(chosen, request.seed), scenario)
         session = self._admit(scenario, request.seed, rig, request.options, scene)
         start = time.perf_counter()
@@ -174,6 +180,11 @@ class SceneEngine(WorldEngine):
             self.close(session.id)
             raise
         return session.id
+
+    def surroundings(self, session: SessionId) -> Surroundings:
+        """See `WorldEngine.surroundings`."""
+        scene = self._session(session).scene
+        return Surroundings(scene.world, scene.path, scene.atmosphere)
 
     def fork(self, session: SessionId, count: int = 1) -> list[SessionId]:
         """See `WorldEngine.fork`."""

@@ -5,9 +5,11 @@ Knows nothing of sockets, sessions or models. The public description is docs/pro
 
 from .codec import CodecError, pack, unpack
 from .errors import CloseCode, ErrorCode, ProtocolError
+from .lane_map import LaneMap
 from .parse import parse_reply, parse_request
 from .replies import (
     ActionSpace,
+    CacheTelemetry,
     Camera,
     Closed,
     ErrorReply,
@@ -21,6 +23,7 @@ from .replies import (
     Started,
     Stepped,
     SteppedMany,
+    TierSet,
     Watching,
     Welcome,
 )
@@ -33,6 +36,7 @@ from .requests import (
     Restore,
     ResumeEntry,
     SessionChoices,
+    SetTier,
     Snapshot,
     Step,
     StepItem,
@@ -47,6 +51,7 @@ __all__ = [
     "PROTOCOL_MINOR",
     "SUBPROTOCOL",
     "ActionSpace",
+    "CacheTelemetry",
     "Camera",
     "Close",
     "CloseCode",
@@ -58,6 +63,7 @@ __all__ = [
     "Forked",
     "Frames",
     "Hello",
+    "LaneMap",
     "Notice",
     "ProtocolError",
     "Reply",
@@ -68,6 +74,7 @@ __all__ = [
     "ResumeEntry",
     "SessionChoices",
     "SessionInfo",
+    "SetTier",
     "Snapshot",
     "SnapshotTaken",
     "Started",
@@ -76,6 +83,7 @@ __all__ = [
     "StepMany",
     "Stepped",
     "SteppedMany",
+    "TierSet",
     "Watch",
     "Watching",
     "Welcome",

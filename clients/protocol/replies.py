@@ -71,6 +71,30 @@ class Limits(_Message):
     snapshot_bytes: int
 
 
+class CacheTelemetry(_Message):
+    """What X-Cache did in one chunk: arrays [S, L] over denoising steps and blocks, [S, L, R] with tiles R > 1.
+
+    `reason` is an index into `reasons`: 0 is a skip, everything else says why the block was computed. Where there is
+    nothing to tell, floats are NaN. The last six are None where an engine does not measure them.
+    """
+
+    tier: str
+    reasons: list[str]
+    reason: Array  # uint8: 0 where (step, block) was skipped
+    skip: float | None = None  # share of skips in `reason`
+    cosine: Array | None = None  # float32, least cosine of the fingerprints, of -1 .. 1
+    deviation: Array | None = None  # float32, largest relative deviation of a token
+    age: Array | None = None  # float32, chunks since the residual that was used was computed
+    error: Array | None = None  # float32, relative error of a skip that was checked by computing it too
+    gate_us: float | None = None  # time that this session's decisions took [microseconds]
+    bytes: int | None = None  # memory that this session's stored residuals take
+
+    @property
+    def skipped(self) -> np.ndarray:
+        """bool [S, L] or [S, L, R]: the skip matrix."""
+        return np.asarray(self.reason == 0)
+
+
 class Welcome(_Message):
     """Answer to hello: who the server is, and the sessions of this socket."""
 
@@ -90,6 +114,9 @@ class Welcome(_Message):
     rig: str
     cameras: list[Camera]  # of the default rig; `started` gives those of the session
     action_spaces: list[ActionSpace]
+    tiers: list[str] = ["exact"]  # of the cache, the most exact first
+    weathers: list[str] = []
+    times_of_day: list[str] = []
     ego_columns: list[str]
     agent_columns: list[str]
     limits: Limits
@@ -133,7 +160,7 @@ class Stepped(_Message):
     outcome: str
     reason: str
     metrics: dict[str, Any]  # per frame: lists of F; route totals: scalars
-    cache: dict[str, Any] | None
+    cache: CacheTelemetry | None  # None: an engine without a cache, or tier exact
     timing: dict[str, float]  # milliseconds on the server's own clock
     held_chunks: int = 0  # real time: chunks run without a new action since the last reply
     action_age_ms: float = 0.0  # real time: how long the action had waited when its chunk began
@@ -197,6 +224,16 @@ class Forked(_Message):
     sessions: list[SessionInfo]
 
 
+class TierSet(_Message):
+    """The session has another cache tier from `next_chunk` on."""
+
+    type: Literal["tier_set"] = "tier_set"
+    id: int
+    session: str
+    tier: str
+    next_chunk: int
+
+
 class Closed(_Message):
     """The session is gone and its slot is free."""
 
@@ -238,7 +275,7 @@ class Frames(_Message):
     agents: Array
     agent_kinds: list[str]
     metrics: dict[str, Any]
-    cache: dict[str, Any] | None
+    cache: CacheTelemetry | None  # None: an engine without a cache, or tier exact
     timing: dict[str, float]
     outcome: str = "running"
 
@@ -251,6 +288,7 @@ Reply = Annotated[
     | SnapshotTaken
     | Restored
     | Forked
+    | TierSet
     | Closed
     | ErrorReply
     | Notice

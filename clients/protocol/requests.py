@@ -71,6 +71,8 @@ class SessionChoices(_Message):
     steps: Annotated[int, Field(ge=1, le=64)] | None = None
     tier: Name = "exact"
     layout: bool = True
+    weather: Name | None = None  # instead of what the scenario and the seed decide
+    time_of_day: Name | None = None
 
 
 class Reset(_Request):
@@ -135,6 +137,14 @@ class Fork(_Request):
     count: Annotated[int, Field(ge=1, le=64)] = 1
 
 
+class SetTier(_Request):
+    """Change the session's cache tier from its next chunk on; the world goes on as it is."""
+
+    type: Literal["set_tier"] = "set_tier"
+    session: Name | None = None
+    tier: Name
+
+
 class Close(_Request):
     """End the session and free its slot."""
 
@@ -153,5 +163,6 @@ class Watch(_Request):
 
 
 Request = Annotated[
-    Hello | Reset | Step | StepMany | Snapshot | Restore | Fork | Close | Watch, Field(discriminator="type")
+    Hello | Reset | Step | StepMany | Snapshot | Restore | Fork | SetTier | Close | Watch,
+    Field(discriminator="type"),
 ]

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from clients.protocol import (
     ActionSpace,
+    CacheTelemetry,
     Camera,
     Close,
     Closed,
@@ -31,6 +32,7 @@ from clients.protocol import (
     ResumeEntry,
     SessionChoices,
     SessionInfo,
+    SetTier,
     Snapshot,
     SnapshotTaken,
     Started,
@@ -39,6 +41,7 @@ from clients.protocol import (
     StepMany,
     Stepped,
     SteppedMany,
+    TierSet,
     Watch,
     Watching,
     Welcome,
@@ -74,6 +77,18 @@ SCENE = {
     "agent_kinds": ["car"],
     "metrics": {"off_road": [False], "route_completion": 0.5},
 }
+CACHE = CacheTelemetry(
+    tier="balanced",
+    reasons=["skipped", "shadow", "kv_update"],
+    reason=np.array([[2, 2], [0, 1]], np.uint8),
+    skip=0.25,
+    cosine=np.array([[1.0, 1.0], [0.99, 0.98]], np.float32),
+    deviation=np.array([[0.0, 0.0], [0.5, 0.25]], np.float32),
+    age=np.array([[0.0, 0.0], [2.0, 1.0]], np.float32),
+    error=np.array([[0.0, 0.0], [0.0, 0.125]], np.float32),
+    gate_us=41.5,
+    bytes=1 << 20,
+)
 CHUNK = {
     "session": "s-1",
     "chunk": 3,
@@ -102,7 +117,7 @@ REQUESTS = {
         scenario="urban",
         seed=4,
         rig="front1",
-        options=SessionChoices(cameras=["front"]),
+        options=SessionChoices(cameras=["front"], weather="rain", time_of_day="dusk"),
         mode="realtime",
     ),
     "step": Step(id=3, session="s-1", chunk=3, actions=ACTIONS, deadline_ms=500.0),
@@ -110,6 +125,7 @@ REQUESTS = {
     "snapshot": Snapshot(id=5, session="s-1"),
     "restore": Restore(id=6, session="s-1", handle="snap-1"),
     "fork": Fork(id=7, session="s-1", count=2),
+    "set_tier": SetTier(id=10, session="s-1", tier="fast"),
     "close": Close(id=8, session="s-1"),
     "watch": Watch(id=9, session="s-1", ticket="once", cameras=["front"], max_rate_hz=12.0),
 }
@@ -117,7 +133,7 @@ REQUESTS = {
 REPLIES = {
     "welcome": Welcome(
         id=1,
-        protocol_minor=0,
+        protocol_minor=1,
         server="roadloop 0.1.0",
         capabilities=["fork"],
         engine="reference",
@@ -135,6 +151,9 @@ REPLIES = {
                 name="controls", columns=["steering_rad", "accel_mps2"], low=[-0.6, -8], high=[0.6, 4]
             )
         ],
+        tiers=["exact", "safe", "balanced", "fast"],
+        weathers=["clear", "rain"],
+        times_of_day=["day", "dusk"],
         ego_columns=list(EGO_COLUMNS),
         agent_columns=list(AGENT_COLUMNS),
         limits=Limits(
@@ -169,6 +188,7 @@ REPLIES = {
     ),
     "restored": Restored(id=6, session="s-1", next_chunk=4, cameras=[CAMERA], **SCENE),
     "forked": Forked(id=7, session="s-1", sessions=[INFO]),
+    "tier_set": TierSet(id=10, session="s-1", tier="fast", next_chunk=4),
     "closed": Closed(id=8, session="s-1"),
     "error": ErrorReply(
         id=3,
@@ -180,7 +200,7 @@ REPLIES = {
     ),
     "notice": Notice(code="DRAINING", message="the server is going away"),
     "watching": Watching(id=9, session="s-1", frames_per_chunk=4, dt_us=83_333, cameras=[CAMERA]),
-    "frames": Frames(session="s-1", chunk=3, cache=None, timing={}, **SCENE),
+    "frames": Frames(session="s-1", chunk=3, cache=CACHE, timing={}, **SCENE),
 }
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -216,6 +236,24 @@ def test_every_message_type_has_a_golden_example() -> None:
     assert {m.type for m in REQUESTS.values()} == set(REQUESTS)
     assert {m.type for m in REPLIES.values()} == set(REPLIES)
     assert len(list(GOLDEN.glob("*.msgpack"))) == len(EXAMPLES)
+
+
+def test_telemetry_of_a_cache_knows_what_was_skipped_and_may_leave_out_what_was_not_measured() -> None:
+    assert CACHE.skipped.tolist() == [[False, False], [True, False]]
+    least = {"tier": "fast", "reasons": ["skipped"], "reason": np.zeros((1, 1), np.uint8)}
+    told = parse_reply(pack(vars(REPLIES["frames"]) | {"cache": least}))
+    assert isinstance(told, Frames)
+    assert told.cache is not None
+    assert (told.cache.skip, told.cache.cosine, told.cache.gate_us) == (None, None, None)
+
+
+def test_a_server_of_the_first_minor_version_is_understood() -> None:
+    welcome = unpack((GOLDEN / "reply_welcome.msgpack").read_bytes())
+    for name in ("tiers", "weathers", "times_of_day"):
+        del welcome[name]
+    told = parse_reply(pack(welcome | {"protocol_minor": 0}))
+    assert isinstance(told, Welcome)
+    assert told.tiers == ["exact"]
 
 
 def test_unknown_fields_are_ignored() -> None:

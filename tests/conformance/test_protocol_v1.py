@@ -33,6 +33,7 @@ from clients.protocol import (
     Started,
     Stepped,
     SteppedMany,
+    TierSet,
     Watching,
     Welcome,
     pack,
@@ -56,10 +57,14 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def info(url: str) -> dict[str, Any]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(f"{url}/v1/server", headers=HEADERS)
-    info: dict[str, Any] = json.load(opener.open(request, timeout=30))
+    info: dict[str, Any] = _get_json(f"{url}/v1/server")
     return info
+
+
+def _get_json(address: str) -> Any:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(urllib.request.Request(address, headers=HEADERS), timeout=30) as answer:
+        return json.load(answer)
 
 
 class Socket:
@@ -323,7 +328,54 @@ def test_forks_go_their_own_way(world: Socket) -> None:
 def test_a_new_session_wants_a_reset_first(socket: Socket) -> None:
     for request in ("snapshot", "fork"):
         assert socket.ask(request).code == "BAD_STATE"
+    assert socket.ask("set_tier", tier="exact").code == "BAD_STATE"
     assert step(socket, 0).code == "BAD_STATE"
+
+
+# Tiers, conditions, maps ------------------------------------------------------------------------------------------------
+
+
+def test_every_tier_of_the_server_can_be_set_between_two_chunks(world: Socket, info: dict[str, Any]) -> None:
+    tiers = world.welcome.tiers  # type: ignore[attr-defined]
+    assert tiers == info["tiers"]
+    assert "exact" in tiers
+    for k, tier in enumerate(tiers):
+        told = world.ask("set_tier", tier=tier)
+        assert isinstance(told, TierSet), told
+        assert (told.tier, told.next_chunk) == (tier, k)
+        stepped = step(world, k)
+        assert stepped.chunk == k
+        assert stepped.cache is None or stepped.cache.tier == tier
+
+
+def test_a_tier_that_there_is_not_is_refused_with_those_that_there_are(world: Socket) -> None:
+    step(world, 0)
+    refused = world.ask("set_tier", tier="warp")
+    assert (refused.code, refused.fatal) == ("BAD_REQUEST", False)
+    assert "exact" in refused.message
+    assert step(world, 1).chunk == 1
+
+
+def test_a_tier_may_change_while_the_last_step_can_still_be_repeated(world: Socket) -> None:
+    once = step(world, 0)
+    world.ask("set_tier", tier="exact")
+    assert step(world, 0).frames == once.frames
+
+
+@pytest.mark.parametrize("option", ["weather", "time_of_day"])
+def test_conditions_that_there_are_not_are_refused(world: Socket, info: dict[str, Any], option: str) -> None:
+    refused = world.ask("reset", **setup(info, options={option: "hail"}))
+    assert (refused.code, refused.fatal) == ("BAD_REQUEST", False)
+    assert step(world, 0).chunk == 0
+
+
+def test_the_server_lists_its_engines_tiers_scenarios_and_cameras(url: str, info: dict[str, Any]) -> None:
+    assert all(engine["tiers"] for engine in info["engines"])
+    assert all(camera["name"] for cameras in info["rigs"].values() for camera in cameras)
+    assert info["default_rig"] in info["rigs"]
+    listed = _get_json(f"{url}/v1/scenarios")
+    assert [scenario["name"] for scenario in listed] == info["scenarios"]
+    assert {"title", "group", "split", "map", "weather", "time_of_day", "duration_s"} <= listed[0].keys()
 
 
 # Leases, viewers ----------------------------------------------------------------------------------------------------

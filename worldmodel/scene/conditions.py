@@ -1,15 +1,18 @@
 """What a seed makes of a scenario before anybody moves: which map, weather, light, density, start."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
 from .randomness import make_generator
-from .scenario import Scenario
-from .state import Atmosphere
+from .scenario import Scenario, ScenarioError
+from .state import Atmosphere, TimeOfDay, Weather
 
 _Choice = TypeVar("_Choice")
+
+WEATHERS: tuple[str, ...] = get_args(Weather)
+TIMES_OF_DAY: tuple[str, ...] = get_args(TimeOfDay)
 
 _SUN_ELEVATION_RAD = {"day": (0.5, 1.1), "dusk": (0.06, 0.16), "night": (-0.5, -0.3)}
 
@@ -45,6 +48,26 @@ def draw_conditions(scenario: Scenario, seed: int) -> Conditions:
         start_s_m=scenario.ego.s_m + shift,
         start_speed_mps=speed,
     )
+
+
+def fix_conditions(scenario: Scenario, weather: str | None, time_of_day: str | None) -> Scenario:
+    """The scenario with another weather or time of day, whatever it leaves to the seed; None leaves it alone.
+
+    Traffic, map and start stay those of the seed.
+
+    Raises:
+        ScenarioError: no such weather or time of day; the message lists those there are.
+    """
+    for name, value, valid in (("weather", weather, WEATHERS), ("time of day", time_of_day, TIMES_OF_DAY)):
+        if value is not None and value not in valid:
+            raise ScenarioError(f"expected a {name} of {', '.join(valid)}, got {value!r}")
+    fixed: dict[str, Any] = {}
+    free: dict[str, Any] = {}
+    if weather is not None:
+        fixed["weather"], free["weather"] = weather, ()
+    if time_of_day is not None:
+        fixed["time_of_day"], free["time_of_day"] = time_of_day, ()
+    return scenario.model_copy(update={**fixed, "randomise": scenario.randomise.model_copy(update=free)})
 
 
 def _choose(generator: np.random.Generator, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
