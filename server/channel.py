@@ -13,7 +13,7 @@ class WorkerConfig:
     """What the front end tells a worker at start."""
 
     name: str
-    address: str  # ipc://...
+    address: str = ""  # where the front end listens; the launcher knows
     engine: dict[str, Any] = field(default_factory=dict)  # fields of EngineChoice
     batch_wait_ms: float = 2.0  # how long a ready session waits for those that ran with it last time
     max_batch: int = 64

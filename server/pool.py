@@ -1,39 +1,30 @@
-"""All workers: spawn them, place sessions on them, carry work to them, notice when one dies or stands still.
+"""All workers: start them, place sessions on them, carry work to them, notice when one dies or stands still.
 
-Three signals, none of which trusts the others: the process ended (its exit code), no heartbeat, no progress (a piece of work
-is too old). Whichever comes first: its work fails with `WorkerLostError`, the process is killed, another one is started. Too many
-losses in a short time open the breaker: `broken` is set and the server must end.
+Three signals, none of which trusts the others: the worker ended, no heartbeat, no progress (a piece of work is too old).
+Whichever comes first: its work fails with `WorkerLostError`, the worker is killed, another one is started. Too many losses in a
+short time open the breaker: `broken` is set and the server must end. How workers are started is a `Launcher`'s.
 """
 
 import asyncio
 import contextlib
 import itertools
 import logging
-import os
-import shutil
-import signal
-import sys
-import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import zmq
-import zmq.asyncio
 
 from clients.protocol import ErrorCode, ProtocolError
 
-from .channel import WorkerConfig, config_line
+from .channel import WorkerConfig
+from .launcher import Launcher, WorkerHandle, WorkerLostError
+from .local_workers import LocalLauncher
 from .messages import WORKER_PROTOCOL, Failed, Heartbeat, Ready, StopWork, from_bytes, to_bytes
 
+__all__ = ["PoolConfig", "Worker", "WorkerLostError", "WorkerPool"]
+
 log = logging.getLogger("roadloop.pool")
-
-
-class WorkerLostError(Exception):
-    """The worker ended, or was ended, before it answered."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,6 @@ class PoolConfig:
     control_timeout_s: float = 120.0  # open, restore, snapshot, fork: may compile or build maps
     breaker_losses: int = 3
     breaker_window_s: float = 300.0
-    python: str = sys.executable
 
 
 @dataclass
@@ -74,8 +64,8 @@ class Worker:
     engine: dict[str, Any]
     state: str = "starting"  # starting, ready, lost, stopped
     info: Ready | None = None
-    identity: bytes = b""
-    process: asyncio.subprocess.Process | None = None
+    identity: str = ""  # another one after every start
+    handle: WorkerHandle | None = None
     sessions: set[str] = field(default_factory=set)
     pending: dict[int, Pending] = field(default_factory=dict)
     heartbeat_s: float = 0.0
@@ -86,29 +76,28 @@ class Worker:
 
 
 class WorkerPool:
-    """Owns the worker processes and the socket to them. Everything runs on one event loop."""
+    """Owns the workers. Everything runs on one event loop.
 
-    def __init__(self, config: PoolConfig, on_lost: Callable[[Worker, str], None] | None = None) -> None:
+    Args:
+        config: see there.
+        launcher: how workers are started; None is as processes of this machine.
+    """
+
+    def __init__(self, config: PoolConfig, launcher: Launcher | None = None) -> None:
         self.config = config
+        self.launcher = launcher or LocalLauncher()
         self.workers = [Worker(f"w{k}", engine) for k, engine in enumerate(config.engines)]
         self.broken = asyncio.Event()  # too many losses: the server can no longer serve
-        self.on_lost = on_lost or (lambda worker, cause: None)
+        self.on_lost: Callable[[Worker, str], None] = lambda worker, cause: None
         self.losses: deque[float] = deque()
         self._req = itertools.count(1)
         self._tasks: list[asyncio.Task[None]] = []
         self._generation = itertools.count()
-        self._folder = Path()
-        self._context: zmq.asyncio.Context | None = None
 
     async def start(self) -> None:
-        """Open the private socket and start the workers; `wait_ready` waits for them."""
-        self._folder = Path(tempfile.mkdtemp(prefix="roadloop-"))  # mode 0700
-        self._context = zmq.asyncio.Context()
-        self._router = self._context.socket(zmq.ROUTER)
-        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._router.linger = 0
-        self._router.bind(self._address)
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch())]
+        """Start the workers; `wait_ready` waits for them."""
+        await self.launcher.open(self._receive)
+        self._tasks = [asyncio.create_task(self._watch())]
         self._tasks += [asyncio.create_task(self._supervise(worker)) for worker in self.workers]
 
     async def wait_ready(self) -> None:
@@ -121,9 +110,7 @@ class WorkerPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(self._stop_one(worker, timeout_s) for worker in self.workers))
-        if self._context is not None:
-            self._context.destroy(linger=0)
-            shutil.rmtree(self._folder, ignore_errors=True)
+        await self.launcher.close()
 
     # Placement --------------------------------------------------------------------------------------------------
 
@@ -175,7 +162,8 @@ class WorkerPool:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         worker.pending[req] = Pending(future, kind.__name__, time.monotonic())
         try:
-            await self._send(worker, kind(req=req, **values))
+            assert worker.handle is not None
+            await worker.handle.send(to_bytes(kind(req=req, **values)))
             answer = await future
         finally:
             pending = worker.pending.pop(req, None)
@@ -186,26 +174,18 @@ class WorkerPool:
             worker.slowest_step_s = max(0.99 * worker.slowest_step_s, worker.committed_s - pending.began_s)
         return answer
 
-    async def _send(self, worker: Worker, message: Any) -> None:
-        try:
-            await self._router.send_multipart([worker.identity, to_bytes(message)])
-        except zmq.ZMQError:
-            raise WorkerLostError(worker.name) from None
-
-    async def _receive(self) -> None:
-        while True:
-            _, data = await self._router.recv_multipart()
-            message = from_bytes(data)
-            if isinstance(message, Ready):
-                self._welcome(message)
-            elif isinstance(message, Heartbeat):
-                self._beat(message)
-            else:
-                self._settle(message)
+    def _receive(self, data: bytes) -> None:
+        message = from_bytes(data)
+        if isinstance(message, Ready):
+            self._welcome(message)
+        elif isinstance(message, Heartbeat):
+            self._beat(message)
+        else:
+            self._settle(message)
 
     def _welcome(self, message: Ready) -> None:
         for worker in self.workers:
-            if worker.identity == message.worker.encode():
+            if worker.identity == message.worker:
                 if message.version != WORKER_PROTOCOL:
                     log.error("expected worker protocol %d, got %d", WORKER_PROTOCOL, message.version)
                     return
@@ -216,7 +196,7 @@ class WorkerPool:
 
     def _beat(self, message: Heartbeat) -> None:
         for worker in self.workers:
-            if worker.identity == message.worker.encode():
+            if worker.identity == message.worker:
                 worker.heartbeat_s, worker.memory_bytes = time.monotonic(), message.memory_bytes
 
     def _settle(self, message: Any) -> None:
@@ -230,52 +210,33 @@ class WorkerPool:
     async def _supervise(self, worker: Worker) -> None:
         """Start the worker, wait for its end, report the loss, start again."""
         while not self.broken.is_set():
-            await self._spawn(worker)
-            assert worker.process is not None
+            try:
+                handle = worker.handle = await self.launcher.launch(self._begin(worker))
+            except WorkerLostError as error:
+                self._lose(worker, f"start {error}")
+                await asyncio.sleep(1.0)
+                continue
             try:
                 async with asyncio.timeout(self.config.ready_timeout_s):
-                    await self._ready_or_exit(worker)
+                    await _first_of(worker.ready.wait(), handle.ended())
             except TimeoutError:
                 log.error("worker %s not ready within %g s", worker.name, self.config.ready_timeout_s)
-                self._kill(worker)
-            code = await worker.process.wait()
-            self._lose(worker, f"exit {code}")
+                handle.kill()
+            self._lose(worker, await handle.ended())
 
-    async def _spawn(self, worker: Worker) -> None:
-        worker.state, worker.identity = "starting", f"{worker.name}.{next(self._generation)}".encode()
+    def _begin(self, worker: Worker) -> WorkerConfig:
+        worker.state, worker.identity = "starting", f"{worker.name}.{next(self._generation)}"
         worker.ready.clear()
         worker.slowest_step_s = 0.0
-        config = WorkerConfig(
-            name=worker.identity.decode(),
-            address=self._address,
+        return WorkerConfig(
+            name=worker.identity,
             engine=worker.engine,
             batch_wait_ms=self.config.batch_wait_ms,
             encode_threads=self.config.encode_threads,
         )
-        worker.process = await asyncio.create_subprocess_exec(
-            self.config.python, "-m", "server.worker", stdin=asyncio.subprocess.PIPE, env=_environment()
-        )
-        assert worker.process.stdin is not None
-        worker.process.stdin.write(
-            config_line(config)
-        )  # stays open: its end tells the worker that we are gone
-
-    async def _ready_or_exit(self, worker: Worker) -> None:
-        assert worker.process is not None
-        waits = [asyncio.create_task(worker.ready.wait()), asyncio.create_task(worker.process.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     async def _ready_or_broken(self, worker: Worker) -> None:
-        waits = [asyncio.create_task(worker.ready.wait()), asyncio.create_task(self.broken.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await _first_of(worker.ready.wait(), self.broken.wait())
 
     async def _watch(self) -> None:
         """Progress and heartbeat of the ready workers, four times a second."""
@@ -285,7 +246,8 @@ class WorkerPool:
                 if cause := self._stuck(worker, time.monotonic()):
                     log.error("worker %s is stuck: %s", worker.name, cause)
                     self._lose(worker, cause)
-                    self._kill(worker)
+                    if worker.handle is not None:
+                        worker.handle.kill()
 
     def _stuck(self, worker: Worker, now_s: float) -> str | None:
         if now_s - worker.heartbeat_s > self.config.heartbeat_timeout_s:
@@ -304,7 +266,7 @@ class WorkerPool:
         if worker.state in ("lost", "stopped"):
             return
         log.error("lost worker %s: %s", worker.name, cause)
-        worker.state, worker.identity = "lost", b"lost"
+        worker.state, worker.identity = "lost", ""
         for pending in worker.pending.values():
             if not pending.future.done():
                 pending.future.set_exception(WorkerLostError(worker.name))
@@ -323,48 +285,24 @@ class WorkerPool:
             )
             self.broken.set()
 
-    def _kill(self, worker: Worker) -> None:
-        """SIGABRT for the stack dump; SIGKILL soon after, for processes that cannot even do that."""
-        if worker.process is None or worker.process.returncode is not None:
-            return
-        process = worker.process
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGABRT)
-        asyncio.get_running_loop().call_later(0.5, _kill_process, process)
-
     async def _stop_one(self, worker: Worker, timeout_s: float) -> None:
         was_ready, worker.state = worker.state == "ready", "stopped"
         for pending in worker.pending.values():
             if not pending.future.done():
                 pending.future.set_exception(WorkerLostError(worker.name))
-        process = worker.process
-        if process is None:
+        if worker.handle is None:
             return
         if was_ready:
             with contextlib.suppress(WorkerLostError):
-                await self._send(worker, StopWork(0))
-        elif process.returncode is None:
-            _kill_process(process)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await process.wait()
-        except TimeoutError:
-            _kill_process(process)
-            await process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
-
-    @property
-    def _address(self) -> str:
-        return f"ipc://{self._folder}/work"
+                await worker.handle.send(to_bytes(StopWork(0)))
+        await worker.handle.stop(timeout_s if was_ready else 0.0)
 
 
-def _kill_process(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-
-
-def _environment() -> dict[str, str]:
-    """Workers share the cores: one maths thread each unless told otherwise."""
-    return {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ}
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Until one of them ends; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from clients.protocol import ProtocolError
+from server.local_workers import LocalLauncher, LocalWorker
 from server.messages import CloseWork, ForkWork, OpenWork, RestoreWork, SnapshotWork, StepWork
 from server.pool import PoolConfig, Worker, WorkerLostError, WorkerPool
 
@@ -161,8 +162,8 @@ async def test_a_dead_or_silent_worker_fails_its_work_and_is_replaced(
     lost: list[set[str]] = []
     pool.on_lost = lambda worker, cause: lost.append(set(worker.sessions))
     worker = await open_world(pool, "a")
-    assert worker.process is not None
-    old = worker.process.pid
+    assert worker.info is not None
+    old = worker.info.pid
     os.kill(old, how)
     began_s = time.monotonic()
     with pytest.raises(WorkerLostError):
@@ -171,7 +172,7 @@ async def test_a_dead_or_silent_worker_fails_its_work_and_is_replaced(
     assert lost == [{"a"}]
     assert not pool.ready_workers
     await until(lambda: pool.ready_workers)
-    assert worker.process.pid != old
+    assert worker.info.pid != old
     await open_world(pool, "b")
 
 
@@ -197,10 +198,11 @@ async def test_a_worker_that_never_starts_opens_the_breaker() -> None:
 
 
 async def test_stopping_leaves_no_process_and_no_folder(pool: WorkerPool) -> None:
-    process = pool.workers[0].process
-    assert process is not None
-    folder = Path(pool._address.removeprefix("ipc://")).parent
+    assert isinstance(pool.launcher, LocalLauncher)
+    handle = pool.workers[0].handle
+    assert isinstance(handle, LocalWorker)
+    folder = Path(pool.launcher.address.removeprefix("ipc://")).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     await pool.stop()
-    assert process.returncode == 0
+    assert handle.process.returncode == 0
     assert not folder.exists()

@@ -26,7 +26,7 @@ class LeavesWork(ZeroEngine):
         super().__init__()
         self.left: set[int] = set()
         self.calls: list[str] = []
-        self.may_flush = threading.Event()
+        self.may_flush, self.flushing = threading.Event(), threading.Event()
         self.broken = False
 
     def open(self, request: Any) -> Any:
@@ -40,6 +40,7 @@ class LeavesWork(ZeroEngine):
         return super().step(actions)
 
     def flush(self) -> int:
+        self.flushing.set()
         assert self.may_flush.wait(DEADLINE_S)
         self.calls.append("flush")
         if self.broken:
@@ -123,13 +124,15 @@ def test_the_time_of_a_flush_is_in_the_next_chunks_timing(bench: Bench, engine: 
     until(lambda: not engine.left)
 
 
-def test_a_request_that_is_here_goes_before_the_flush(bench: Bench, engine: LeavesWork) -> None:
+def test_requests_that_are_here_go_before_the_next_flush(bench: Bench, engine: LeavesWork) -> None:
     engine.may_flush.set()
     bench.open()
     until(lambda: not engine.left)
     engine.calls.clear()
     engine.may_flush.clear()
-    bench.step()  # its flush holds the loop while two more requests arrive
+    engine.flushing.clear()
+    bench.step()
+    assert engine.flushing.wait(DEADLINE_S)  # its flush holds the loop while two more requests arrive
     bench.send(OpenWork(3, "b", "zero", "front1", 0, {}, "jpeg"))
     bench.send(StepWork(4, "a", "controls", np.zeros((4, 2), np.float32), time.monotonic()))
     engine.may_flush.set()
