@@ -101,9 +101,16 @@ class Demo:
         scenario, seed = names[turn % len(names)], self._plan.seed + turn // len(names)
         if turn == 0:
             client.session.reset(scenario, seed, **self._plan.choices)
-            self._choose_mode(client, [client.session.step([0.0, 0.0]) for _ in range(MEASURED_CHUNKS)])
+            self._measure(client)
         self._news(f"drives {scenario} in {'real time' if self._mode == 'realtime' else 'lockstep'}")
         return client.session.reset(scenario, seed, mode=self._mode, **self._plan.choices)
+
+    def _measure(self, client: Client) -> None:
+        """Roll for a moment, to see how long a chunk takes."""
+        results = list[StepResult]()
+        while len(results) < MEASURED_CHUNKS and not client.session.done:
+            results.append(client.session.step([0.0, 0.0]))
+        self._choose_mode(client, results)
 
     def _look(self, client: Client) -> Observation:
         """What the session shows where it stands, without a chunk: a snapshot, restored."""
@@ -127,8 +134,8 @@ class Demo:
             if self._mode == "lockstep":  # where the server keeps no pace
                 self._stop.wait(began_s + (session.next_chunk - first) * chunk_s - time.monotonic())
         if results:
-            factor = (session.next_chunk - first) * chunk_s / (time.monotonic() - began_s)
-            self._news(f"{results[-1].outcome}: {results[-1].reason}, at {factor:.2f} x real time")
+            factor = (session.next_chunk - first) * chunk_s / max(time.monotonic() - began_s, 1e-3)
+            self._news(f"{results[-1].outcome}: {results[-1].reason}, at {min(factor, 1.0):.2f} x real time")
             self._choose_mode(client, results)
         self._stop.wait(REST_S)
 

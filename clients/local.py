@@ -12,8 +12,6 @@ from .errors import ConnectionLostError, RoadloopError
 from .protocol import ProtocolError
 from .rest import call
 
-EXIT_CANNOT_LISTEN = 3  # of `roadloop serve`: the port is taken
-
 
 class ServerExitError(RoadloopError):
     """The server ended before it was ready; `exit_code` is that of `roadloop serve`."""

@@ -16,12 +16,17 @@ loopback addresses only. Exit codes: 0 stopped, 1 cannot serve any more, 2 wrong
 """
 
 
+PLAY_HELP = """Start a server and a demo that drives by itself, and open the viewer, where T takes the wheel and gives it back.
+
+Runs the world model where its weights are installed, else the reference engine; on a GPU where there is one. Exit codes:
+0 stopped, 1 the server failed, 2 wrong settings, 3 the port is taken.
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add this part's commands to the `roadloop` application."""
-    from .play import play
-
     app.command("serve", help=SERVE_HELP)(serve)
-    app.command("play")(play)
+    app.command("play", help=PLAY_HELP)(play)
     app.command("replay", help="Run a recording again and compare every chunk; exit code 1 if one differs.")(
         replay
     )
@@ -70,8 +75,8 @@ def serve(
 ) -> None:
     """Serve until stopped."""
     from .config import ConfigError, load_config
+    from .exit_codes import EXIT_BAD_CONFIG
     from .logs import configure_logs
-    from .serve import EXIT_BAD_CONFIG
     from .serve import serve as run
 
     flags: dict[str, Any] = {"engine": engine, "workers": workers, "host": host, "port": port}
@@ -86,6 +91,32 @@ def serve(
     if while_stdin:
         threading.Thread(target=_stop_with_stdin, daemon=True).start()
     raise typer.Exit(run(settings, lambda url: typer.echo(f"roadloop is listening on {url}")))
+
+
+def play(
+    engine: Annotated[
+        str | None, typer.Option(help="worldmodel, reference, ...; else the best that is here.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; else what is here.")] = None,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8600,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="What the demo drives; may be repeated; all is every one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first round.")] = 1,
+    rig: Annotated[str | None, typer.Option(help="Cameras; else the server's default.")] = None,
+    tier: Annotated[str | None, typer.Option(help="X-Cache tier of the demo; else balanced.")] = None,
+    policy: Annotated[
+        str, typer.Option(help="What drives: a name, module:Class, or a file.")
+    ] = "lane_keeper",
+    browser: Annotated[bool, typer.Option(help="Open a browser where there is a display.")] = True,
+    config: Annotated[Path | None, typer.Option(help="Further settings of the server, as of serve.")] = None,
+) -> None:
+    """Serve and drive."""
+    from .play import PlayChoices
+    from .play import play as run
+
+    names = tuple(scenario or ())
+    raise typer.Exit(run(PlayChoices(engine, device, port, config, names, seed, rig, tier, policy, browser)))
 
 
 def create_token(

@@ -6,66 +6,78 @@ import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 from rich.console import Console
 
 from clients.demo import Demo, DemoPlan
 from clients.errors import RoadloopError
-from clients.local import EXIT_CANNOT_LISTEN, ServerExitError, local_server
+from clients.local import ServerExitError, local_server
 from clients.policies import PolicySpecError, load_policy
 from clients.protocol import ProtocolError
 from clients.rest import call
 
+from .exit_codes import EXIT_BAD_CONFIG, EXIT_CANNOT_LISTEN, EXIT_CANNOT_SERVE, EXIT_OK
 from .preset import Preset, choose_preset
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_CONFIG = 0, 1, 2
 READY_TIMEOUT_S = 600.0
 # What the bundled lane keeper can do: it sees neither the bend ahead nor the lights.
 SCENARIOS = ("highway_cruise", "country_road", "urban_empty", "highway_cut_in", "highway_rain", "merge_ramp")
+TIER = "balanced"  # of X-Cache, where the engine has one
 
 
-def play(
-    engine: Annotated[
-        str | None, typer.Option(help="worldmodel, reference, ...; without it the best that is here.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; without it what is here.")] = None,
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8600,
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="What the demo drives; may be repeated. all: every one.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first round.")] = 1,
-    rig: Annotated[str | None, typer.Option(help="Cameras; without it the server's default.")] = None,
-    tier: Annotated[str, typer.Option(help="X-Cache tier of the demo.")] = "exact",
-    policy: Annotated[
-        str, typer.Option(help="What drives: a name, module:Class, or a file.")
-    ] = "lane_keeper",
-    browser: Annotated[bool, typer.Option(help="Open a browser where there is a display.")] = True,
-    config: Annotated[
-        Path | None, typer.Option(help="Settings of the server, as of `roadloop serve`.")
-    ] = None,
-) -> None:
-    """Start a server and a demo that drives by itself; open the viewer. T takes the wheel there, and gives it back.
+@dataclass(frozen=True)
+class PlayChoices:
+    """What `roadloop play` was asked for; None leaves it to this machine and to the server."""
 
-    Exit codes: 0 stopped, 1 the server failed, 2 wrong settings, 3 the port is taken.
-    """
+    engine: str | None = None
+    device: str | None = None  # cpu or cuda
+    port: int = 8600  # 0: any free one
+    config: Path | None = None  # further settings of the server
+    scenarios: Sequence[str] = ()  # "all" is every one
+    seed: int = 1
+    rig: str | None = None
+    tier: str | None = None
+    policy: str = "lane_keeper"
+    browser: bool = True
+
+
+def play(choices: PlayChoices) -> int:
+    """Serve and drive until stopped. Returns the exit code; every way to end is said in words."""
+    try:
+        _play(choices)
+    except KeyboardInterrupt:
+        say("stopped")
+    except ServerExitError as end:
+        if end.exit_code == EXIT_CANNOT_LISTEN:
+            taken = f"port {choices.port} is taken{by_whom(choices.port)}"
+            complain(f"{taken}; choose another with --port, or --port 0 for any")
+        return end.exit_code
+    except (PolicySpecError, ProtocolError, ValueError) as error:
+        complain(str(error))
+        return EXIT_BAD_CONFIG
+    except RoadloopError as error:
+        complain(str(error))
+        return EXIT_CANNOT_SERVE
+    return EXIT_OK
+
+
+def _play(choices: PlayChoices) -> None:
     began_s = time.monotonic()
-    with explained(port), tempfile.TemporaryDirectory() as folder:
-        drives = load_policy(policy).make()
-        preset = choose_preset(engine, device)
-        say(f"starting the server: {preset.words}")
-        with contextlib.ExitStack() as running:
-            with Console(stderr=True).status("loading"):
-                server = server_of(preset, port, config, Path(folder) / "server.log")
-                url = running.enter_context(server)
-            say(f"ready after {time.monotonic() - began_s:.0f} s")
-            show(url, browser)
-            choices = {"options": {"tier": tier}} | ({} if rig is None else {"rig": rig})
-            plan = DemoPlan(scenarios_of(url, scenario), seed, choices)
-            Demo(url, plan, drives, say).run_forever()
+    policy = load_policy(choices.policy).make()
+    preset = choose_preset(choices.engine, choices.device)
+    say(f"starting the server: {preset.words}")
+    with contextlib.ExitStack() as running:
+        log = Path(running.enter_context(tempfile.TemporaryDirectory())) / "server.log"
+        with Console(stderr=True).status("loading"):
+            url = running.enter_context(server_of(preset, choices.port, choices.config, log))
+        say(f"ready after {time.monotonic() - began_s:.0f} s")
+        show(url, choices.browser)
+        Demo(url, plan_of(choices, call(url, "/v1/server")), policy, say).run_forever()
 
 
 @contextlib.contextmanager
@@ -82,26 +94,6 @@ def server_of(preset: Preset, port: int, config: Path | None, log: Path) -> Iter
         raise
 
 
-@contextlib.contextmanager
-def explained(port: int) -> Iterator[None]:
-    """Every way in which playing can end, as a sentence and an exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("stopped")
-        raise typer.Exit(EXIT_OK) from None
-    except ServerExitError as end:
-        if end.exit_code == EXIT_CANNOT_LISTEN:
-            complain(f"port {port} is taken{by_whom(port)}; choose another with --port, or --port 0")
-        raise typer.Exit(end.exit_code) from None
-    except (PolicySpecError, ProtocolError, ValueError) as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_BAD_CONFIG) from None
-    except RoadloopError as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_FAILED) from None
-
-
 def by_whom(port: int) -> str:
     """Who answers there, if it is one of us."""
     with contextlib.suppress(ProtocolError, RoadloopError, ValueError):
@@ -110,19 +102,20 @@ def by_whom(port: int) -> str:
     return ""
 
 
-def scenarios_of(url: str, asked: Sequence[str] | None) -> list[str]:
+def plan_of(choices: PlayChoices, server: Mapping[str, Any]) -> DemoPlan:
     """What to drive, of what the server offers.
 
     Raises:
         ValueError: a scenario that it does not offer.
     """
-    offered: list[str] = call(url, "/v1/server")["scenarios"]
-    if asked and list(asked) != ["all"]:
-        if unknown := [name for name in asked if name not in offered]:
-            raise ValueError(f"expected scenarios of {', '.join(offered)}, got {', '.join(unknown)}")
-        return list(asked)
-    suited = [name for name in SCENARIOS if name in offered]
-    return offered if asked or not suited else suited
+    offered: list[str] = server["scenarios"]
+    if unknown := [name for name in choices.scenarios if name not in (*offered, "all")]:
+        raise ValueError(f"expected scenarios of {', '.join(offered)}, or all, got {', '.join(unknown)}")
+    chosen = choices.scenarios or [name for name in SCENARIOS if name in offered]
+    tier = choices.tier or (TIER if TIER in server["tiers"] else server["tiers"][0])
+    rig = {} if choices.rig is None else {"rig": choices.rig}
+    everything = "all" in chosen or not chosen
+    return DemoPlan(offered if everything else chosen, choices.seed, {"options": {"tier": tier}, **rig})
 
 
 def show(url: str, browser: bool) -> None:

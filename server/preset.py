@@ -1,5 +1,7 @@
 """What this machine should run when nobody says: the engine, where it runs, and the words for it."""
 
+import ctypes
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +47,10 @@ def shipped_weights() -> list[str]:
 
 def gpu_name() -> str | None:
     """The first CUDA device that torch can use, or None."""
+    try:
+        ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return None  # no driver: importing torch, which takes seconds, would tell no more
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None

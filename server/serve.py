@@ -14,14 +14,10 @@ from clients.protocol.codec import MAX_MESSAGE_BYTES
 
 from .app import build_app
 from .config import ServerConfig
+from .exit_codes import EXIT_CANNOT_LISTEN, EXIT_CANNOT_SERVE, EXIT_OK
 from .state import Server
 
 log = logging.getLogger("roadloop.serve")
-
-EXIT_OK = 0
-EXIT_CANNOT_SERVE = 1  # workers keep dying; something outside should restart or replace this server
-EXIT_BAD_CONFIG = 2
-EXIT_CANNOT_LISTEN = 3
 
 
 class _Uvicorn(uvicorn.Server):
