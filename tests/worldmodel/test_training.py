@@ -66,6 +66,7 @@ def dynamics_run(data: Path, out: Path, **changes: object) -> DynamicsRun:
         wide_every=0,
         cycles=(1, 2),
         recycle_chunks=2,
+        guess_until=0.0,
         recycle_every=4,
         log_every=5,
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=5, ema_decay=0.9),
@@ -130,7 +131,7 @@ def test_polishing_the_decoder_leaves_every_latent_as_it_was(
 def test_a_run_that_was_killed_and_resumed_ends_as_if_it_had_never_stopped(
     data: Path, clips: list[Clip], tmp_path: Path
 ) -> None:
-    flat = OptimizerConfig(learning_rate=1e-3, warmup_steps=1, decay_share=1e-9)
+    flat = OptimizerConfig(learning_rate=1e-3, warmup_steps=1, decay_share=1e-9, muon="blocks.")
 
     def run(name: str, steps: int) -> DynamicsRun:
         return dynamics_run(
@@ -157,6 +158,20 @@ def test_a_run_can_start_from_shipped_weights_alone(data: Path, clips: list[Clip
     second = DynamicsTask(dynamics_run(data, tmp_path / "second", init=str(path)), clips, clips)
     shipped = load_world_model(str(path)).dit.state_dict()
     torch.testing.assert_close(second.model.state_dict(), shipped)
+
+
+def test_the_first_part_of_a_run_trains_only_what_the_conditions_tell(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    run = dynamics_run(data, tmp_path, steps=4, guess_until=1.0, optimizer=OptimizerConfig(muon="blocks."))
+    task = DynamicsTask(run, clips, clips)
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    train(task, run)
+    changed = {
+        name for name, tensor in task.model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert any(name.startswith("embed.trunk.") for name in changed)
+    assert not any(name.startswith(("blocks.", "head.")) for name in changed)
 
 
 def test_clips_of_another_tokeniser_are_refused(data: Path, clips: list[Clip], tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Rotary position embedding in three flavours: grid (row, column), age (time), and ray direction (across cameras).
 
-A head has 64 dimensions, rotated in neighbouring pairs: the first `temporal_dims` by time, the next half of the rest by
-row, the last by column. Time is applied apart from space, because the rolling KV keeps keys without it.
+A head has 64 dimensions: the first `temporal_dims` are rotated by time, the rest by row and column. Time is applied apart
+from space, because the rolling KV keeps keys without it. A rotated part pairs its first half with its second: neighbouring
+pairs would be read with a stride of two, which no vector unit likes.
 """
 
 import math
@@ -16,9 +17,9 @@ GRID_BASE = 100.0  # latent grids are some tens of cells wide
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate neighbouring pairs of the last axis; cos and sin broadcast against x with half as many columns."""
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    """Rotate the halves of the last axis against each other; cos and sin broadcast with half as many columns."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 def grid_table(

@@ -69,7 +69,8 @@ class DynamicsRun(RunConfig):
     wide_every: int = 8  # every so many batches: all views, `wide_latents` latent frames
     wide_latents: int = 3
     cycles: tuple[int, ...] = (1, 2, 4)
-    guess_weight: float = 0.25  # of the loss of the conditions' own guess
+    guess_until: float = 0.2  # of the run: up to here only what the conditions tell is learnt, which is cheap
+    guess_weight: float = 0.25  # of the loss of the conditions' own guess, later on
     loss_floor: float = 0.5  # loss weight of pure noise; 1 at no noise
     shortcut_share: float = 0.25  # rows that learn to take coarse steps
     shortcut_start: float = 0.3  # of the run

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..model.checkpoint import checkpoint_config, load_checkpoint, load_weights, save_checkpoint
+from ..model.conditioning import Embedded
 from ..model.config import FRAMES, ModelConfig, TokenizerConfig
 from ..model.dit import DiT
 from ..model.tokenizer import Tokenizer
@@ -59,18 +60,22 @@ class DynamicsTask:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         levels = draw_levels(batch.given, coarse, COMMIT_TAU, not shortcuts, generator)
         noise = torch.randn(batch.clean.shape, generator=generator)
-        return self._loss(batch, noise, levels, coarse)
+        conditions = batch.conditions.each(lambda part: part.to(run.device))
+        with torch.autocast(run.device, torch.bfloat16):
+            embedded = self._embed(conditions)
+        guessed = (embedded.guess.float() - batch.clean.to(run.device)).square().mean()
+        report = {"loss_guess": float(guessed.detach())}
+        if clock.progress < run.guess_until:
+            return guessed, report
+        loss, parts = self._loss(batch, embedded, noise, levels, coarse)
+        return loss + run.guess_weight * guessed, {**parts, **report}
 
     def _loss(
-        self, batch: Sequences, noise: Tensor, levels: Levels, coarse: int
+        self, batch: Sequences, embedded: Embedded, noise: Tensor, levels: Levels, coarse: int
     ) -> tuple[Tensor, dict[str, float]]:
         device = self.run.device
-        conditions = batch.conditions.each(lambda part: part.to(device))
         clean, context, times = (t.to(device) for t in (batch.clean, batch.context, batch.times))
         levels = Levels(*(t.to(device) for t in vars(levels).values()))
-
-        with torch.autocast(device, torch.bfloat16):
-            embedded = self._embed(conditions)
 
         def network(x: Tensor, tau: Tensor, size: Tensor) -> Tensor:
             rows = slice(0, len(x))
@@ -78,11 +83,7 @@ class DynamicsTask:
             with torch.autocast(device, torch.bfloat16):
                 return self._network(x, tau, size, cond, times[rows], batch.sink)
 
-        loss, report = forcing_loss(
-            network, clean, context, noise.to(device), levels, coarse, self.run.loss_floor
-        )
-        guessed = (embedded.guess.float() - clean).square().mean()
-        return loss + self.run.guess_weight * guessed, {**report, "loss_guess": float(guessed.detach())}
+        return forcing_loss(network, clean, context, noise.to(device), levels, coarse, self.run.loss_floor)
 
     def _recycle(self, clock: RunClock, rng: np.random.Generator) -> list[Clip]:
         """Run the model on some clips; what it makes becomes the past of training sequences."""
