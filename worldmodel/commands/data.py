@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `roadloop data build` and `roadloop data show`."""
+    """Add `roadloop data build`, `show` and `lessons`."""
     data = typer.Typer(no_args_is_help=True, help="Record episodes for training, and look at them.")
     data.command("build")(build_command)
     data.command("show")(show_command)
+    data.command("lessons")(lessons_command)
     app.add_typer(data, name="data")
 
 
@@ -102,6 +103,28 @@ def show_command(
         episode_sheet(data, entries, count, target.with_suffix(".png"))
         episode_video(data, entries[episode], target.with_suffix(".mp4"))
         typer.echo(f"{target.with_suffix('.png')}\n{target.with_suffix('.mp4')}")
+
+
+def lessons_command(
+    folder: Annotated[Path, typer.Argument(help="A data folder, finished or not.")],
+    out: Annotated[Path, typer.Option(help="NumPy file (.npz) to write.")],
+    cameras: Annotated[str, typer.Option(help="Names, separated by commas.")] = "front_wide,front_narrow",
+) -> None:
+    """Write what a policy would see at every chunk of the episodes, and what the expert would do there.
+
+    The recorded drives may be bad ones: the expert is asked anew, in the same scenes. `roadloop learn clone` learns from the file.
+    """
+    from ..data.lessons import write_lessons
+
+    with explained(), _progress() as progress:
+        task = progress.add_task("lessons", total=None)
+        count = write_lessons(
+            folder,
+            cameras.split(","),
+            out,
+            on_episode=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    typer.echo(f"{out}: {count} lessons")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -53,7 +53,7 @@ class Expert:
     def act(self) -> ActionChunk:
         """Controls for the next chunk."""
         scene, ego, s = self.scene, self.scene.frame.ego, self.scene.ego_s_m
-        wanted = self._acceleration()
+        wanted = self.wanted_mps2()
         accel = float(np.clip(ego.accel_mps2, -EGO_LIMITS.brake_mps2, EGO_LIMITS.accel_mps2))
         rows = []
         for _ in range(FRAMES_PER_CHUNK):
@@ -66,7 +66,8 @@ class Expert:
 
     # Along ------------------------------------------------------------------------------------------------------
 
-    def _acceleration(self) -> float:
+    def wanted_mps2(self) -> float:
+        """The acceleration that it goes for; `act` approaches it without a jerk."""
         ego, idm = self.scene.frame.ego, self.style.idm
         speed = max(ego.speed_mps, 0.0)
         free = self._towards_limit(speed)
