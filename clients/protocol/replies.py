@@ -6,12 +6,12 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, WithJsonSchema
 
 from .errors import ErrorCode
-from .requests import Encoding, HoldPolicy, Mode
+from .requests import ARRAY_SCHEMA, Encoding, HoldPolicy, Mode
 
-Array = InstanceOf[np.ndarray]
+Array = Annotated[InstanceOf[np.ndarray], WithJsonSchema(ARRAY_SCHEMA)]
 FrameMap = dict[str, list[bytes]]
 
 EGO_COLUMNS = ("x_m", "y_m", "yaw_rad", "speed_mps", "accel_mps2", "steering_rad", "yaw_rate_radps")

@@ -6,7 +6,7 @@ Every request carries `id`, echoed in its one reply. `session` may be left out w
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, WithJsonSchema
 
 from .version import PROTOCOL_MINOR
 
@@ -33,7 +33,24 @@ def _as_actions(value: Any) -> np.ndarray:
     return actions
 
 
-Actions = Annotated[InstanceOf[np.ndarray], BeforeValidator(_as_actions)]  # float32 [F, A]
+# An array as the codec writes it: row-major, little-endian.
+ARRAY_SCHEMA = {
+    "type": "object",
+    "title": "Array",
+    "properties": {
+        "__ndarray__": {"const": True},
+        "dtype": {"type": "string", "pattern": "^[|<][biuf][1248]$"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 8},
+        "data": {"type": "string", "format": "binary"},
+    },
+    "required": ["__ndarray__", "dtype", "shape", "data"],
+}
+ROWS_SCHEMA = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+Actions = Annotated[  # float32 [F, A]
+    InstanceOf[np.ndarray],
+    BeforeValidator(_as_actions),
+    WithJsonSchema({"anyOf": [ARRAY_SCHEMA, ROWS_SCHEMA]}),
+]
 
 
 class _Message(BaseModel):

@@ -1,6 +1,7 @@
 """Every message against its golden bytes. `ROADLOOP_WRITE_GOLDEN=1 pytest tests/clients/test_messages.py` rewrites them."""
 
 import contextlib
+import json
 import os
 import random
 from pathlib import Path
@@ -51,6 +52,7 @@ from clients.protocol import (
     unpack,
 )
 from clients.protocol.replies import AGENT_COLUMNS, EGO_COLUMNS, Limits
+from clients.protocol.schema import protocol_json_schema
 
 ACTIONS = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
 CAMERA = Camera(
@@ -254,6 +256,15 @@ def test_a_server_of_the_first_minor_version_is_understood() -> None:
     told = parse_reply(pack(welcome | {"protocol_minor": 0}))
     assert isinstance(told, Welcome)
     assert told.tiers == ["exact"]
+
+
+def test_the_published_schema_is_that_of_the_messages() -> None:
+    published = (Path(__file__).parents[2] / "docs" / "schemas" / "protocol.json").read_text()
+    assert published == protocol_json_schema(), (
+        "run: python -m clients.protocol.schema > docs/schemas/protocol.json"
+    )
+    types = {part["$ref"].rsplit("/", 1)[1] for part in json.loads(published)["$defs"]["Reply"]["oneOf"]}
+    assert types == {type(message).__name__ for message in REPLIES.values()}
 
 
 def test_unknown_fields_are_ignored() -> None:
