@@ -25,7 +25,7 @@ class ConfigError(ValueError):
 class TokenizerConfig:
     """Convolutional autoencoder of one latent frame (4 frames of one camera)."""
 
-    channels: int = 32
+    channels: int = 64
     widths: tuple[int, int, int] = (96, 160, 192)  # at 1/4, 1/8 and 1/16 of the camera resolution
     encoder_blocks: int = 1  # residual blocks per resolution
     decoder_blocks: int = 2

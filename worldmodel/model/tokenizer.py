@@ -1,4 +1,4 @@
-"""Tokeniser: 4 frames of one camera <-> one latent frame, 16x smaller in space, 32 channels.
+"""Tokeniser: 4 frames of one camera <-> one latent frame, 16x smaller in space, 64 channels.
 
 Every latent frame stands alone: the four frames enter stacked in channels, so encoder and decoder are plain image
 networks without state. Streaming equals decoding a whole clip by construction, a chunk that only reads (and may be
