@@ -5,7 +5,7 @@ import torch
 
 from worldmodel.model.blocks import Block, BlockInputs, BlockResidual, Part
 from worldmodel.model.config import DiTConfig
-from worldmodel.model.kv_cache import KVContext
+from worldmodel.model.kv_context import KVContext
 from worldmodel.model.rope import grid_table
 
 SESSIONS, VIEWS, ROWS, COLUMNS, WIDTH = 2, 3, 2, 4, 128

@@ -5,8 +5,9 @@ from worldmodel.model.blocks import BlockId, Part
 from worldmodel.model.conditioning import APPEARANCE_DIMS, MOTION_DIMS, Conditions
 from worldmodel.model.config import DiTConfig
 from worldmodel.model.dit import DiT, commit_step
-from worldmodel.model.kv_cache import KVCache, block_causal_mask
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.sampler import Step
+from worldmodel.model.sequence_memory import block_causal_mask
 
 VIEWS, ROWS, COLUMNS, CHANNELS, LAYOUT = 3, 2, 3, 4, 2
 CONFIG = DiTConfig(width=64, depth=3, window=3, trunk=(8, 16), layout_channels=LAYOUT)
@@ -122,6 +123,43 @@ def test_sessions_in_one_batch_do_not_influence_each_other(model: DiT) -> None:
     fill(model, alone, [1], x[1:], single, [1, 1])
     torch.testing.assert_close(together.slot_state(1), alone.slot_state(1))
     assert not alone.written[0, :-1].any()
+
+
+def test_only_ages_matter_however_long_a_session_has_run(model: DiT) -> None:
+    x, cond = torch.randn(1, VIEWS, 4, CHANNELS, ROWS, COLUMNS), conditions(1, 4)
+    new, old = new_cache(model, 1), new_cache(model, 1)
+    old.now += 20_000_000  # latent frames: 77 days of driving
+    old.time += 20_000_000
+    for cache in (new, old):
+        fill(model, cache, [0], x, cond, [1, 2])
+    assert torch.equal(new.age, old.age)
+    embedded, ahead = model.embed(latent(cond, 3)), torch.tensor([2])
+    results = [
+        model.denoise(x[:, :, 3], Step(0, 0.0, 1.0), embedded, cache.context([0], ahead))
+        for cache in (new, old)
+    ]
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [[1, 2], [2, 0], [0, 2]])
+def test_sessions_see_their_own_past_wherever_they_lie(model: DiT, rows: list[int]) -> None:
+    x, cond = torch.randn(2, VIEWS, 3, CHANNELS, ROWS, COLUMNS), conditions(2, 3)
+    embedded, ahead = model.embed(latent(cond, 2)), torch.ones(2, dtype=torch.int64)
+    results = []
+    for cache, chosen in ((new_cache(model), [0, 1]), (new_cache(model, 3), rows)):
+        fill(model, cache, chosen, x, cond, [1])
+        context = cache.context(chosen, ahead)
+        results.append(model.denoise(x[:, :, 2], Step(0, 0.0, 1.0), embedded, context))
+    torch.testing.assert_close(*results)
+
+
+def test_the_past_is_read_in_place_where_sessions_lie_side_by_side(model: DiT) -> None:
+    cache, one = new_cache(model, 3), torch.ones(1, dtype=torch.int64)
+    for rows in ([0], [1, 2]):
+        past = cache.context(rows, one.expand(len(rows)))._past(cache.k.flatten(4, 5)[0])
+        assert past.data_ptr() == cache.k[0, rows[0]].data_ptr()
+    narrowed = cache.context([1, 2], one.expand(2)).select(torch.tensor([1]), torch.tensor([2]))
+    assert narrowed._past(cache.k.flatten(4, 5)[0]).data_ptr() == cache.k[0, 2, 2].data_ptr()
 
 
 def test_a_fork_copies_a_slot_and_shares_nothing(model: DiT) -> None:

@@ -15,9 +15,11 @@ from .attention import Memory
 from .blocks import Block, BlockId, BlockInputs, BlockResidual, Role, RunBlock, modulate, plain_run_block
 from .conditioning import Conditioner, Embedded
 from .config import DiTConfig
-from .kv_cache import KVCache, KVContext, KVRecorder, KVShape, SequenceMemory, SinkMemory
+from .kv_cache import KVCache, KVShape
+from .kv_context import KVContext, KVRecorder, SinkMemory
 from .rope import grid_table
 from .sampler import FINEST_STEPS, Step
+from .sequence_memory import SequenceMemory
 
 
 class DiT(nn.Module):

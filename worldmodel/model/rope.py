@@ -34,9 +34,12 @@ def grid_table(
 
 
 def time_table(time: Tensor, dims: int) -> tuple[Tensor, Tensor]:
-    """Temporal angles of times (or negative ages) in latent frames [...]: cos and sin [..., dims / 2]."""
-    angle = time.float()[..., None] * _frequencies(dims // 2, AGE_BASE, time.device)
-    return angle.cos(), angle.sin()
+    """Temporal angles of times (or negative ages) in latent frames [...]: cos and sin [..., dims / 2].
+
+    In double precision: the times of a long session are large, and only their differences matter.
+    """
+    angle = time.double()[..., None] * _frequencies(dims // 2, AGE_BASE, time.device).double()
+    return angle.cos().float(), angle.sin().float()
 
 
 def direction_table(rays: Tensor) -> tuple[Tensor, Tensor]:
