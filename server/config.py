@@ -7,7 +7,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -53,6 +53,9 @@ class ServerConfig(BaseModel):
     engine: str = "reference"  # zero, reference, worldmodel, or module:callable
     engine_options: dict[str, Any] = {}
     workers: str = "cpu:1"  # "cpu:2" is two CPU workers; "cuda:0,1" one on each of two devices
+    pool: Literal["local", "ray"] = "local"  # processes of this machine, or actors of a Ray cluster
+    ray_address: str | None = None  # of the cluster; none: RAY_ADDRESS, else a cluster of this machine alone
+    ray_cpus: Annotated[float, Field(gt=0)] = 1.0  # cores that each worker reserves there
     # Sessions
     sessions_per_worker: Count = 64
     lease_s: Seconds = 30.0  # how long a session outlives its driver's socket

@@ -175,7 +175,11 @@ class WorkerPool:
         return answer
 
     def _receive(self, data: bytes) -> None:
-        message = from_bytes(data)
+        try:
+            message = from_bytes(data)
+        except ValueError as error:  # another installation's worker: it never gets ready
+            log.error("%s", error)
+            return
         if isinstance(message, Ready):
             self._welcome(message)
         elif isinstance(message, Heartbeat):

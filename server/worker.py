@@ -277,12 +277,16 @@ def main() -> None:
     stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (unbuffered: its lock would block the exit)
     config = read_config(stdin)
     _die_with_parent(stdin)
-    context: zmq.Context[Any] = zmq.Context()
+    run(config, zmq.Context())
+    logging.shutdown()
+    os._exit(0)  # the daemon threads hold sockets; nothing is left to save
+
+
+def run(config: WorkerConfig, context: zmq.Context[Any]) -> None:
+    """Load the engine and work until told to stop."""
     worker = Worker(config, context)
     threading.Thread(target=_beat, args=(config, context, worker.encoders), daemon=True).start()
     worker.run_forever()
-    logging.shutdown()
-    os._exit(0)  # the daemon threads hold sockets; nothing is left to save
 
 
 def _beat(config: WorkerConfig, context: zmq.Context[Any], encoders: Encoders) -> None:
