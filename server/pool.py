@@ -6,7 +6,6 @@ short time open the breaker: `broken` is set and the server must end. How worker
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import time
@@ -162,8 +161,7 @@ class WorkerPool:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         worker.pending[req] = Pending(future, kind.__name__, time.monotonic())
         try:
-            assert worker.handle is not None
-            await worker.handle.send(to_bytes(kind(req=req, **values)))
+            await self._send(worker, to_bytes(kind(req=req, **values)))
             answer = await future
         finally:
             pending = worker.pending.pop(req, None)
@@ -173,6 +171,13 @@ class WorkerPool:
             worker.committed_s = time.monotonic()
             worker.slowest_step_s = max(0.99 * worker.slowest_step_s, worker.committed_s - pending.began_s)
         return answer
+
+    async def _send(self, worker: Worker, data: bytes) -> None:
+        assert worker.handle is not None
+        try:
+            await worker.handle.send(data)
+        except WorkerLostError:
+            worker.handle.kill()  # its end, reported with its cause, fails the work: everybody hears it in one order
 
     def _receive(self, data: bytes) -> None:
         try:
@@ -297,8 +302,7 @@ class WorkerPool:
         if worker.handle is None:
             return
         if was_ready:
-            with contextlib.suppress(WorkerLostError):
-                await worker.handle.send(to_bytes(StopWork(0)))
+            await self._send(worker, to_bytes(StopWork(0)))
         await worker.handle.stop(timeout_s if was_ready else 0.0)
 
 

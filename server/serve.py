@@ -9,12 +9,14 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from clients.protocol.codec import MAX_MESSAGE_BYTES
 
 from .app import build_app
 from .config import ServerConfig
-from .exit_codes import EXIT_CANNOT_LISTEN, EXIT_CANNOT_SERVE, EXIT_OK
+from .exit_codes import EXIT_BAD_CONFIG, EXIT_CANNOT_LISTEN, EXIT_CANNOT_SERVE, EXIT_OK
+from .ray_workers import RayMissingError
 from .state import Server
 
 log = logging.getLogger("roadloop.serve")
@@ -31,18 +33,25 @@ class _Uvicorn(uvicorn.Server):
 def serve(config: ServerConfig, on_listening: Callable[[str], None] | None = None) -> int:
     """Serve until a signal or until nothing works any more. Returns the exit code."""
     try:
+        app = build_app(config)
+    except (RayMissingError, OSError) as error:
+        log.error("%s", error)
+        return EXIT_BAD_CONFIG
+    try:
         listener = _listen(config)
     except OSError as error:
         log.error("cannot listen on %s port %d: %s", config.host, config.port, error.strerror)
         return EXIT_CANNOT_LISTEN
     with listener:
-        return asyncio.run(_serve(config, listener, on_listening))
+        return asyncio.run(_serve(config, app, listener, on_listening))
 
 
 async def _serve(
-    config: ServerConfig, listener: socket.socket, on_listening: Callable[[str], None] | None
+    config: ServerConfig,
+    app: FastAPI,
+    listener: socket.socket,
+    on_listening: Callable[[str], None] | None,
 ) -> int:
-    app = build_app(config)
     server: Server = app.state.server
     web = _Uvicorn(uvicorn_config(app, config))
     running = asyncio.create_task(web.serve([listener]))

@@ -7,8 +7,11 @@ import time
 from .auth import Gate
 from .config import ServerConfig
 from .hub import Hub
+from .launcher import Launcher
+from .local_workers import LocalLauncher
 from .metrics import Metrics
 from .pool import PoolConfig, WorkerPool
+from .ray_workers import RayLauncher
 from .version import VERSION
 
 
@@ -17,7 +20,7 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
-        self.pool = WorkerPool(pool_config(config))
+        self.pool = WorkerPool(pool_config(config), launcher(config))
         self.hub = Hub(config, self.pool, Metrics())
         self.gate = Gate(
             config.tokens, config.origins, config.sockets_per_address, config.ticket_s, time.monotonic
@@ -68,6 +71,13 @@ class Server:
         if self.pool.ready_workers:
             info = self.pool.describe()
             self.hub.metrics.build.labels(VERSION, info.engine, info.model).set(1)
+
+
+def launcher(config: ServerConfig) -> Launcher:
+    """How the settings want workers to be started. Raises RayMissingError."""
+    if config.pool == "local":
+        return LocalLauncher()
+    return RayLauncher(config.ray_address, config.ray_cpus)
 
 
 def pool_config(config: ServerConfig) -> PoolConfig:
