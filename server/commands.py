@@ -53,6 +53,9 @@ def serve(
     workers: Annotated[
         str | None, typer.Option(help="cpu:N, or cuda:I,J,... for one worker per device.")
     ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="local: processes of this machine; ray: actors of a Ray cluster.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     sessions_per_worker: Annotated[int | None, typer.Option(help="Slots of each worker.")] = None,
@@ -81,7 +84,7 @@ def serve(
 
     flags: dict[str, Any] = {"engine": engine, "workers": workers, "host": host, "port": port}
     flags |= {"sessions_per_worker": sessions_per_worker, "snapshot_every": snapshot_every}
-    flags |= {"snapshot_dir": snapshot_dir, "record_dir": record_dir, "json_logs": json_logs}
+    flags |= {"pool": pool, "snapshot_dir": snapshot_dir, "record_dir": record_dir, "json_logs": json_logs}
     try:
         settings = load_config(config, **flags, **_settings(setting or []))
     except ConfigError as error:
