@@ -12,6 +12,7 @@ from worldmodel.model.tokenizer import Tokenizer
 from worldmodel.model.world_model import load_world_model
 from worldmodel.rig import Rig
 from worldmodel.rig.camera import Camera
+from worldmodel.training.assemble import assemble
 from worldmodel.training.batches import Place, draw_places, draw_sequences, draw_views
 from worldmodel.training.clips import Clip, ClipError, open_clips
 from worldmodel.training.config import DynamicsRun, OptimizerConfig, TokenizerRun, load_run
@@ -126,6 +127,33 @@ def test_polishing_the_decoder_leaves_every_latent_as_it_was(
     frames, latents = torch.rand(2, 4, 3, 32, 48), torch.randn(2, 8, 2, 3)
     torch.testing.assert_close(after.encode(frames), before.encode(frames))
     assert not torch.equal(after.decode(latents), before.decode(latents))
+
+
+def test_a_polished_decoder_moves_into_a_model_and_another_encoder_is_refused(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    run = dynamics_run(data, tmp_path / "model", steps=1)
+    model = train(DynamicsTask(run, clips, clips), run)
+    shipped = data / "tokenizer.safetensors"
+    polish = TokenizerRun(
+        str(data),
+        str(tmp_path / "p"),
+        steps=2,
+        batch=2,
+        tokenizer=TOKENIZER,
+        init=str(shipped),
+        freeze_encoder=True,
+    )
+    polished = train(TokenizerTask(polish, clips, clips, [0]), polish)
+    assemble(model, polished, tmp_path / "new.safetensors")
+    before, after = load_world_model(str(model)), load_world_model(str(tmp_path / "new.safetensors"))
+    frames, latents = torch.rand(2, 4, 3, 32, 48), torch.randn(2, 8, 2, 3)
+    torch.testing.assert_close(after.tokenizer.encode(frames), before.tokenizer.encode(frames))
+    assert not torch.equal(after.tokenizer.decode(latents), before.tokenizer.decode(latents))
+
+    other = replace(polish, out=str(tmp_path / "o"), freeze_encoder=False)
+    with pytest.raises(CheckpointError, match="expected the encoder that the model was trained with"):
+        assemble(model, train(TokenizerTask(other, clips, clips, [0]), other), tmp_path / "bad.safetensors")
 
 
 def test_a_run_that_was_killed_and_resumed_ends_as_if_it_had_never_stopped(

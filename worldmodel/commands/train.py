@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     train.command("encode")(encode)
     train.command("tokenizer")(tokenizer)
     train.command("dynamics")(dynamics)
+    train.command("assemble")(assemble)
     app.add_typer(train, name="train")
 
 
@@ -68,3 +69,14 @@ def dynamics(config: Config, out: Out = None, minutes: Minutes = None, resume: R
     from ..training.runs import train_dynamics
 
     typer.echo(train_dynamics(config, out, minutes, resume))
+
+
+def assemble(
+    model: Annotated[Path, typer.Argument(help="Checkpoint of a world model.")],
+    tokenizer: Annotated[Path, typer.Option(help="Checkpoint of its tokeniser with a polished decoder.")],
+    out: Annotated[Path, typer.Option(help="Where the new checkpoint goes.")],
+) -> None:
+    """Put a polished decoder into a trained world model."""
+    from ..training.assemble import assemble as put_together
+
+    typer.echo(f"{out} {put_together(model, tokenizer, out)[:12]}")

@@ -1,0 +1,45 @@
+"""Put a polished decoder into a trained world model: its latents stay what they were, its pictures get better."""
+
+from pathlib import Path
+
+import torch
+
+from ..model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    checkpoint_config,
+    load_checkpoint,
+    save_checkpoint,
+)
+from ..model.config import ModelConfig, TokenizerConfig
+
+# What a decoder may not change: the encoder, and the scale of its latents.
+LATENT_PARTS = ("encoder.", "mean", "std")
+
+
+def assemble(model: Path, tokenizer: Path, out: Path) -> str:
+    """Write `model` with the decoder of `tokenizer`, and return the digest.
+
+    Raises:
+        CheckpointError: a file does not fit, or the tokeniser makes other latents than the model was trained on.
+    """
+    base, polished = load_checkpoint(model), load_checkpoint(tokenizer)
+    config = checkpoint_config(base, ModelConfig)
+    if checkpoint_config(polished, TokenizerConfig) != config.tokenizer:
+        raise CheckpointError(
+            f"{tokenizer.name}: expected tokeniser {config.tokenizer}, got {polished.config}"
+        )
+    _check_latents(base, polished, tokenizer.name)
+    tensors = base.tensors | {f"tokenizer.{name}": tensor for name, tensor in polished.tensors.items()}
+    return save_checkpoint(out, config, tensors, {**base.notes, "decoder": polished.notes})
+
+
+def _check_latents(base: Checkpoint, polished: Checkpoint, name: str) -> None:
+    for part, tensor in polished.tensors.items():
+        if not part.startswith(LATENT_PARTS):
+            continue
+        trained_on = base.tensors[f"tokenizer.{part}"]
+        if not torch.equal(tensor.to(trained_on.dtype), trained_on):
+            raise CheckpointError(
+                f"{name}: expected the encoder that the model was trained with, got another {part}"
+            )
