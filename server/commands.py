@@ -81,13 +81,16 @@ def serve(
     from .exit_codes import EXIT_BAD_CONFIG
     from .logs import configure_logs
     from .serve import serve as run
+    from .weights import NoWeightsError, choose_model
 
     flags: dict[str, Any] = {"engine": engine, "workers": workers, "host": host, "port": port}
     flags |= {"sessions_per_worker": sessions_per_worker, "snapshot_every": snapshot_every}
     flags |= {"pool": pool, "snapshot_dir": snapshot_dir, "record_dir": record_dir, "json_logs": json_logs}
     try:
         settings = load_config(config, **flags, **_settings(setting or []))
-    except ConfigError as error:
+        if settings.engine == "worldmodel" and settings.pool == "local":
+            choose_model(settings.engine_options.get("model"))  # sooner and clearer than by a worker that dies
+    except (ConfigError, NoWeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_BAD_CONFIG) from None
     configure_logs(settings.json_logs)

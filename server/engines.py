@@ -2,6 +2,7 @@
 
 import importlib
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,10 @@ from worldmodel.scene.conditions import TIMES_OF_DAY, WEATHERS
 from worldmodel.scene.scenario import Scenario, load_scenario
 
 from .messages import WORKER_PROTOCOL, Ready
+from .weights import choose_model
 
 DEFAULT_RIG = "surround7"
+WORLD_MODEL_OPTIONS = ("model", "dtype")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def build_engine(choice: EngineChoice) -> WorldEngine:
     """Import and construct.
 
     Raises:
-        ValueError: unknown name; the message lists the valid ones.
+        ValueError: unknown name or option, the message lists the valid ones; weights that there are not.
     """
     engine: WorldEngine
     if ":" in choice.name:
@@ -45,13 +48,31 @@ def build_engine(choice: EngineChoice) -> WorldEngine:
 
         engine = ReferenceEngine(device=choice.device, **choice.options)
     elif choice.name == "worldmodel":
-        module_ = importlib.import_module("worldmodel.diffusion.engine")
-        engine = module_.DiffusionEngine(device=choice.device, **choice.options)
+        engine = _world_model(choice.device, **_known(choice.options, WORLD_MODEL_OPTIONS))
     else:
         raise ValueError(
             f"expected the engine zero, reference, worldmodel or module:callable, got {choice.name!r}"
         )
     return engine
+
+
+def _world_model(device: str, model: str | None = None, dtype: str | None = None) -> WorldEngine:
+    """`model` names shipped weights or a .safetensors file; `dtype` is float32, bfloat16 or the device's own choice."""
+    import torch
+
+    from worldmodel.diffusion.engine import DiffusionEngine
+    from worldmodel.model.world_model import load_world_model
+
+    formats = {None: None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    if dtype not in formats:
+        raise ValueError(f"expected the dtype float32 or bfloat16, got {dtype!r}")
+    return DiffusionEngine(load_world_model(choose_model(model)), device, formats[dtype])
+
+
+def _known(options: dict[str, Any], valid: Sequence[str]) -> dict[str, Any]:
+    if unknown := sorted(set(options) - set(valid)):
+        raise ValueError(f"expected engine options of {', '.join(valid)}, got {', '.join(unknown)}")
+    return options
 
 
 def describe(engine: WorldEngine, choice: EngineChoice, worker: str, pid: int) -> Ready:
@@ -61,7 +82,7 @@ def describe(engine: WorldEngine, choice: EngineChoice, worker: str, pid: int) -
         worker=worker,
         pid=pid,
         engine=engine.name,
-        model=getattr(engine, "model_name", engine.name),
+        model=engine.model_name,
         model_digest=getattr(engine, "state_version", ""),
         determinism=f"{choice.device.partition(':')[0]}-{platform.machine()}",
         frames_per_chunk=FRAMES_PER_CHUNK,

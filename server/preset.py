@@ -3,8 +3,8 @@
 import ctypes
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+
+from .weights import shipped_weights
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,6 @@ def choose_preset(engine: str | None = None, device: str | None = None) -> Prese
     return Preset(
         "reference", workers, f"engine reference (no weights of the world model are here) on {place}"
     )
-
-
-def shipped_weights() -> list[str]:
-    """Names of the models whose weights are installed."""
-    spec = find_spec("worldmodel")
-    assert spec is not None
-    assert spec.origin is not None
-    return sorted(path.stem for path in (Path(spec.origin).parent / "weights").glob("*.safetensors"))
 
 
 def gpu_name() -> str | None:

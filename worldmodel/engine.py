@@ -124,6 +124,11 @@ class WorldEngine(ABC):
         return 0
 
     @property
+    def model_name(self) -> str:
+        """Which model makes the pictures; engines without one are their own."""
+        return self.name
+
+    @property
     def tiers(self) -> tuple[str, ...]:
         """The X-Cache tiers that sessions may have, the most exact first."""
         return ("exact",)

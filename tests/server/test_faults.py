@@ -54,6 +54,19 @@ def test_a_killed_worker_costs_at_most_the_chunks_since_the_last_snapshot(run_se
                 assert again[chunk - 4][session].frames == seen[chunk][session].frames  # type: ignore[union-attr]
 
 
+def test_a_change_of_the_tier_is_kept_like_a_chunk_that_is_due(run_server: Any) -> None:
+    with run_server() as server, connect(server.url) as client:
+        client.session.reset("zero", rig=RIG, snapshot_every=100)
+        for _ in range(3):
+            client.session.step([0.0, 0.0])
+        client.session.set_tier("exact")
+        client.session.snapshot()  # waits for the one that the change of the tier has caused
+        os.kill(server.workers[0], signal.SIGKILL)
+        with pytest.raises(ProtocolError) as lost:
+            client.session.step([0.0, 0.0])
+        assert lost.value.details["next_chunk"] == 3
+
+
 def test_without_a_snapshot_a_lost_worker_ends_the_session_and_idle_drivers_hear_of_it(
     run_server: Any,
 ) -> None:
