@@ -94,6 +94,11 @@ class DiffusionEngine(SceneEngine):
         return f"{self.model.digest[:32]}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}"
 
     @property
+    def model_name(self) -> str:
+        """See `WorldEngine.model_name`."""
+        return self.config.name
+
+    @property
     def tiers(self) -> tuple[str, ...]:
         """See `WorldEngine.tiers`."""
         return tuple(self._choice.tiers)
