@@ -6,7 +6,6 @@ from clients.protocol import StepItem, Stepped
 
 from .keeper import Keeper
 from .live import LiveSession
-from .logbook import record_chunk
 from .messages import Chunk, StepWork
 from .metrics import Metrics
 from .session import Staged, Stored
@@ -34,11 +33,13 @@ class Chunks:
         item = staged.item
         assert item is not None
         values = {"space": item.space, "actions": item.actions, "wait_ms": item.deadline_ms}
+        values |= live.audience.video_wish([camera["name"] for camera in live.cameras])
         chunk = await self._turns.work(live, staged, StepWork, sent_s=time.monotonic(), **values)
         reply = live.stepped(staged, chunk)
         live.state.commit_step(staged, reply)
         live.ended = reply.terminated or reply.truncated
-        record_chunk(live, item, reply)
+        if live.recorder is not None:
+            live.recorder.chunk(item, reply)
         self.publish(live, reply.chunk, chunk)
         self._keeper.take_if_due(live)
         return reply

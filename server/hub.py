@@ -36,9 +36,8 @@ from .chunks import Chunks
 from .config import ServerConfig
 from .keeper import Keeper
 from .live import Driver, LiveSession
-from .logbook import record_tier
 from .maps import MapFile, Maps
-from .messages import TierWork
+from .messages import TierWork, Video
 from .metrics import Metrics
 from .pacer import Pacer
 from .pool import WorkerPool
@@ -66,6 +65,7 @@ class Hub:
             config, pool, self._registry, self._turns, self._keeper, self._chunks, self._pacer
         )
         self._maps = Maps(self._turns)
+        pool.on_video = self._show_video
         self._recovery = Recovery(pool, self._registry, self._background, metrics)
 
     # Life of a session ------------------------------------------------------------------------------------------
@@ -155,13 +155,18 @@ class Hub:
             await self._turns.work(live, staged, TierWork, tier=tier)
             live.state.commit(staged)
             live.choose_tier(tier)
-            record_tier(live, tier)
+            if live.recorder is not None:
+                live.recorder.tier(tier)
             self._keeper.take_if_due(live, force=True)  # a lost worker does not undo it
         return TierSet(id=request_id, session=live.name, tier=tier, next_chunk=live.state.next_chunk)
 
     async def lane_map(self, live: LiveSession) -> MapFile:
         """The roads of the session's world."""
         return await self._maps.of(live)
+
+    def _show_video(self, video: Video) -> None:
+        if live := self.sessions.get(video.session):
+            live.audience.publish_video(video.chunk, video.units, video.key)
 
     # The server's own life --------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.protocol import pack, unpack
 
-WORKER_PROTOCOL = 2
+WORKER_PROTOCOL = 3
 MAX_BYTES = 1 << 30  # a snapshot of a large model is the largest message
 
 
@@ -41,6 +41,8 @@ class StepWork:
     actions: np.ndarray  # float32 [F, A]
     sent_s: float
     wait_ms: float | None = None
+    video: list[str] = field(default_factory=list)  # cameras that somebody watches as a video stream
+    video_key: bool = False  # ... and somebody has to start with this chunk
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,16 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Video:
+    """The video streams of a chunk, some time after the Chunk itself."""
+
+    session: str
+    chunk: int
+    units: dict[str, list[bytes]]  # camera -> an H.264 access unit per frame
+    key: bool  # every stream starts with a keyframe
+
+
+@dataclass(frozen=True)
 class State:
     """Answers SnapshotWork."""
 
@@ -198,7 +210,7 @@ TO_WORKER = (
     CloseWork,
     StopWork,
 )
-TO_FRONT_END = (Ready, Heartbeat, Chunk, State, Map, Done, Failed)
+TO_FRONT_END = (Ready, Heartbeat, Chunk, Video, State, Map, Done, Failed)
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*TO_WORKER, *TO_FRONT_END)}
 
 

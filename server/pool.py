@@ -19,7 +19,7 @@ from clients.protocol import ErrorCode, ProtocolError
 from .channel import WorkerConfig
 from .launcher import Launcher, WorkerHandle, WorkerLostError
 from .local_workers import LocalLauncher
-from .messages import WORKER_PROTOCOL, Failed, Heartbeat, Ready, StopWork, from_bytes, to_bytes
+from .messages import WORKER_PROTOCOL, Failed, Heartbeat, Ready, StopWork, Video, from_bytes, to_bytes
 
 __all__ = ["PoolConfig", "Worker", "WorkerLostError", "WorkerPool"]
 
@@ -88,6 +88,7 @@ class WorkerPool:
         self.workers = [Worker(f"w{k}", engine) for k, engine in enumerate(config.engines)]
         self.broken = asyncio.Event()  # too many losses: the server can no longer serve
         self.on_lost: Callable[[Worker, str], None] = lambda worker, cause: None
+        self.on_video: Callable[[Video], None] = lambda video: None
         self.losses: deque[float] = deque()
         self._req = itertools.count(1)
         self._tasks: list[asyncio.Task[None]] = []
@@ -189,6 +190,8 @@ class WorkerPool:
             self._welcome(message)
         elif isinstance(message, Heartbeat):
             self._beat(message)
+        elif isinstance(message, Video):
+            self.on_video(message)
         else:
             self._settle(message)
 

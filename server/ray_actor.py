@@ -65,4 +65,3 @@ class WorkerActor:
         except BaseException:
             log.exception("the worker failed")
             os._exit(ENGINE_FAILED)
-

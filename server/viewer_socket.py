@@ -20,6 +20,7 @@ from clients.protocol.replies import Camera
 
 from .auth import Gate, Principal
 from .driver_socket import close_code, error_reply
+from .h264 import require_h264
 from .hub import Hub
 from .live import LiveSession
 from .session import Phase
@@ -78,8 +79,10 @@ class ViewerSocket:
             raise ProtocolError(
                 ErrorCode.BAD_STATE, "expected the session that this socket watches", fatal=True
             )
-        self._viewer.cameras = choose(request.cameras, live.cameras)
-        self._viewer.interval_s = 1.0 / request.max_rate_hz if request.max_rate_hz else 0.0
+        cameras, video = choose(request.cameras, live.cameras), request.encoding == "h264"
+        if video:
+            require_h264(live.cameras)
+        self._viewer.choose(cameras, video, 1.0 / request.max_rate_hz if request.max_rate_hz else 0.0)
         info = self._hub.pool.describe()
         await self._send(
             Watching(

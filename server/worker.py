@@ -42,6 +42,7 @@ from .messages import (
     from_bytes,
     to_bytes,
 )
+from .video import VideoStreams
 
 log = logging.getLogger("roadloop.worker")
 
@@ -59,6 +60,7 @@ class Worker:
         self.engine = build_engine(choice)
         self.socket = connect(context, config.address, config.name)
         self.encoders = Encoders(config, context)
+        self.videos = VideoStreams(self.encoders.send)
         self.ids: dict[str, int] = {}  # session name -> engine's id
         self.encodings: dict[str, tuple[str, list[str]]] = {}  # session name -> encoding, camera names
         self.ready: dict[str, StepWork] = {}  # session name -> chunk to run
@@ -74,6 +76,7 @@ class Worker:
             self.receive()
             self.wait_for_companions()
             self.step(self.take_batch())
+        self.videos.close()
         self.encoders.close()
         self.socket.close()
 
@@ -146,6 +149,10 @@ class Worker:
             if name in self.flush_ms:
                 timing["flush"] = self.flush_ms.pop(name)
             self.encoders.submit(work.req, result, *self.encodings[name], timing, len(batch))
+            if work.video:
+                cameras = self.encodings[name][1]
+                frames = {camera: result.frames[cameras.index(camera)] for camera in work.video}
+                self.videos.submit(name, result.chunk, frames, work.video_key)
 
     def run_engine(self, batch: dict[str, StepWork]) -> dict[str, Any]:
         """Results or errors by session name. If the batch as a whole fails, each session is tried alone."""
@@ -242,6 +249,7 @@ class Worker:
         self.encodings.pop(name, None)
         self.unflushed.discard(name)
         self.flush_ms.pop(name, None)
+        self.videos.forget(name)
         if (old := self.ids.pop(name, None)) is not None:
             self.engine.close(old)
         self.encoders.sessions = len(self.ids)

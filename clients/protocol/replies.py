@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, WithJsonSchema
 
 from .errors import ErrorCode
-from .requests import ARRAY_SCHEMA, Encoding, HoldPolicy, Mode
+from .requests import ARRAY_SCHEMA, Encoding, HoldPolicy, Mode, ViewEncoding
 
 Array = Annotated[InstanceOf[np.ndarray], WithJsonSchema(ARRAY_SCHEMA)]
 FrameMap = dict[str, list[bytes]]
@@ -269,7 +269,7 @@ class Frames(_Message):
     type: Literal["frames"] = "frames"
     session: str
     chunk: int
-    encoding: Encoding
+    encoding: ViewEncoding  # of this message
     frames: FrameMap
     ego: Array
     agents: Array

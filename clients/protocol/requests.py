@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from .version import PROTOCOL_MINOR
 
 Encoding = Literal["jpeg", "png", "raw"]
+ViewEncoding = Literal["jpeg", "png", "raw", "h264"]
 ActionSpaceName = Literal["controls", "trajectory", "pose_delta"]
 Mode = Literal["lockstep", "realtime"]
 HoldPolicy = Literal["hold", "coast", "brake"]
@@ -177,6 +178,7 @@ class Watch(_Request):
     ticket: Name | None = None
     cameras: Annotated[list[Name], Field(max_length=64)] | None = None
     max_rate_hz: Annotated[float, Field(gt=0, le=1000)] | None = None
+    encoding: Literal["h264"] | None = None  # None: the session's own
 
 
 Request = Annotated[

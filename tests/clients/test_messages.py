@@ -129,7 +129,7 @@ REQUESTS = {
     "fork": Fork(id=7, session="s-1", count=2),
     "set_tier": SetTier(id=10, session="s-1", tier="fast"),
     "close": Close(id=8, session="s-1"),
-    "watch": Watch(id=9, session="s-1", ticket="once", cameras=["front"], max_rate_hz=12.0),
+    "watch": Watch(id=9, session="s-1", ticket="once", cameras=["front"], max_rate_hz=12.0, encoding="h264"),
 }
 
 REPLIES = {

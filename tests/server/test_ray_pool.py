@@ -73,8 +73,8 @@ async def test_workers_on_two_nodes_run_the_same_sessions_and_replace_each_other
 
             # The wait of a step is measured on the worker's clock.
             assert (await step(pool, left, "a", 1.0, wait_ms=5000.0)).timing["queue"] < 5000.0
+            nowhere = {"scenario": "no", "rig": "front3", "seed": 0, "options": {}, "encoding": "raw"}
             with pytest.raises(ProtocolError, match="BAD_REQUEST: expected a scenario of zero"):
-                nowhere = {"scenario": "no", "rig": "front3", "seed": 0, "options": {}, "encoding": "raw"}
                 await pool.work(left, OpenWork, session="b", **nowhere)
 
             assert {actor["name"] for actor in named_actors()} == {"w0.0", "w1.1"}
