@@ -9,6 +9,8 @@ from ..protocol.requests import ActionSpaceName, Encoding
 from ..reward import RewardConfig
 from .ego import DEFAULT_COLUMNS, check_columns
 
+NEVER_AGAIN = 100_000  # chunks between automatic snapshots: more than an episode has
+
 
 @dataclass(frozen=True)
 class DriveConfig:
@@ -76,7 +78,7 @@ class DriveConfig:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What `Session.reset` is given besides scenario and seed."""
+        """What `Session.reset` is given besides scenario and seed; kept at its beginning, a session survives the loss of its worker."""
         cameras = {} if self.cameras is None else {"cameras": list(self.cameras)}
         rig = {} if self.rig is None else {"rig": self.rig}
-        return rig | {"options": {**self.options, **cameras}}
+        return rig | {"options": {**self.options, **cameras}, "snapshot_every": NEVER_AGAIN}

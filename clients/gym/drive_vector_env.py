@@ -9,6 +9,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from .actions import ActionScale
 from .config import DriveConfig
 from .drive_env import RENDER_MODES, check_render_mode
 from .fleet import Fleet, Seen
@@ -54,6 +55,11 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
         self.metadata = {**self.metadata, "render_fps": rate, "autoreset_mode": self.autoreset_mode}
         self._seeded = [seeding.np_random() for _ in range(num_envs)]
         self._done = np.zeros(num_envs, np.bool_)
+
+    @property
+    def scale(self) -> ActionScale:
+        """How actions in [-1, 1] become the server's."""
+        return self._fleet.scale
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]

@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector.utils import create_empty_array
 
-from ..protocol import Camera
+from ..observation import StepResult
+from ..protocol import Camera, ErrorCode, ProtocolError
 from ..reward import load_reward
 from .actions import action_scale
 from .config import DriveConfig
@@ -57,10 +58,12 @@ class Fleet:
     def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Outcome]:
         """Step the slots with these indices by these actions in [-1, 1]; one round trip.
 
+        The episodes of sessions whose worker was lost are truncated: the next ones begin when another worker has them.
+
         Raises:
             ClosedEnvironmentError: after `close`.
             ResetNeeded: before the first reset.
-            ProtocolError: what the server answered for the first of them that failed.
+            ProtocolError: what the server answered for the first of them that failed otherwise.
         """
         client = self.link.client
         if not all(slot.begun for slot in self.slots):
@@ -68,11 +71,11 @@ class Fleet:
         asked = {self.slots[k].session: self.scale.to_server(action) for k, action in actions.items()}
         results = client.step_many(asked, self._space) if asked else {}
         for result in results.values():
-            if isinstance(result, Exception):
+            if isinstance(result, ProtocolError) and not _is_lost(result):
                 raise result
         # Decoding releases the interpreter, and the server waits for us: use its cores too.
         slots = [self.slots[k] for k in actions]
-        outcomes = self._threads.map(lambda slot: slot.take(results[slot.session]), slots)
+        outcomes = self._threads.map(lambda slot: _outcome(slot, results[slot.session]), slots)
         return dict(zip(actions, outcomes, strict=True))
 
     def observe(self, slots: Sequence[Slot]) -> Seen:
@@ -103,3 +106,12 @@ class Fleet:
         if unknown := [name for name in wanted if name not in known]:
             raise ValueError(f"expected cameras of {', '.join(known)}, got {', '.join(unknown)}")
         return [known[name] for name in wanted]
+
+
+def _outcome(slot: Slot, result: StepResult | ProtocolError) -> Outcome:
+    return slot.take(result) if isinstance(result, StepResult) else slot.lose(result)
+
+
+def _is_lost(error: ProtocolError) -> bool:
+    """Whether the session's worker was lost, and the session goes on elsewhere."""
+    return error.code is ErrorCode.WORKER_LOST and not error.fatal

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..observation import Observation
+from ..pictures import shrink
 from ..protocol import Camera
 
 
@@ -42,19 +43,6 @@ class FrameStack:
     def _picture(self, seen: Observation, camera: str, index: int) -> np.ndarray:
         picture = seen.image(camera, index)
         return picture if self._size is None else shrink(picture, self._size)
-
-
-def shrink(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A smaller picture whose pixels are means of the areas that they cover: uint8 [h, w, 3]."""
-    if picture.shape[:2] == size:
-        return picture
-    try:
-        import cv2
-    except ImportError:
-        from PIL import Image
-
-        return np.array(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BOX))
-    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA))
 
 
 def mosaic(seen: Observation) -> np.ndarray:

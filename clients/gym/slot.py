@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Dict
 
 from ..client import Session
 from ..observation import Observation, StepResult
-from ..protocol import Camera
+from ..protocol import Camera, ProtocolError
 from ..reward import Judge, RewardConfig
 from .config import DriveConfig
 from .ego import ego_bounds, ego_vector
@@ -98,6 +98,11 @@ class Slot:
         if judged.terminated or truncated:
             info["is_success"] = result.outcome == "success"
         return Outcome(judged.reward, judged.terminated, truncated, info)
+
+    def lose(self, error: ProtocolError) -> Outcome:
+        """The chunk was lost with the worker that ran it: the episode is cut off where it was last seen."""
+        info = self._info(self.seen) | {"outcome": "running", "reason": "worker_lost", "error": str(error)}
+        return Outcome(0.0, False, True, info | {"reward_terms": {}, "is_success": False})
 
     def write(self, out: Mapping[str, np.ndarray]) -> None:
         """Copy the newest observation into these arrays."""

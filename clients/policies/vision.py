@@ -15,14 +15,15 @@ from ..pictures import shrink
 from ..protocol.requests import ActionSpaceName
 from .policy import EpisodeInfo, PolicyError
 
-WEIGHTS = "vision.safetensors"
+STAGES = {3: "vision-003", 30: "vision-030", 100: "vision"}  # per cent of its training
 
 
 class Vision:
     """Drives by what `VisionNetwork` says, eased so that passengers keep their coffee.
 
     Args:
-        weights: a safetensors file; None takes the bundled one.
+        weights: a safetensors file; None takes a bundled one.
+        stage: which one, as per cent of its training: 3, 30 or 100. The early ones drive worse, and are there to be compared.
         noise_mps2: standard deviation of noise on the accelerations, to make a worse driver of it.
         blind: sees grey pictures only.
     """
@@ -30,9 +31,13 @@ class Vision:
     space: ActionSpaceName = "controls"
 
     def __init__(
-        self, weights: str | Path | None = None, noise_mps2: float = 0.0, blind: bool = False
+        self,
+        weights: str | Path | None = None,
+        stage: int = 100,
+        noise_mps2: float = 0.0,
+        blind: bool = False,
     ) -> None:
-        self.network = VisionNetwork.load(weights) if weights else bundled_network()
+        self.network = VisionNetwork.load(weights) if weights else bundled_network(stage)
         self.noise_mps2, self.blind = float(noise_mps2), blind
 
     def reset(self, info: EpisodeInfo) -> None:
@@ -63,9 +68,11 @@ class Vision:
         return np.stack([[shrink(seen.image(camera, k), SIZE) for k in (0, -1)] for camera in CAMERAS])
 
 
-def bundled_network() -> VisionNetwork:
-    """The network that is shipped."""
-    with resources.as_file(resources.files(__package__) / "weights" / WEIGHTS) as path:
+def bundled_network(stage: int = 100) -> VisionNetwork:
+    """The network that is shipped. Raises ValueError for a stage that is not."""
+    if stage not in STAGES:
+        raise ValueError(f"expected a stage of {', '.join(map(str, STAGES))}, got {stage}")
+    with resources.as_file(resources.files(__package__) / "weights" / f"{STAGES[stage]}.safetensors") as path:
         return VisionNetwork.load(path)
 
 

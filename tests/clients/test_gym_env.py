@@ -20,7 +20,7 @@ import clients.gym.link
 from clients.client import Session
 from clients.errors import ConnectionLostError
 from clients.gym import ENV_ID, DriveEnv
-from clients.gym.pictures import shrink
+from clients.pictures import shrink
 
 Make = Callable[..., Any]
 

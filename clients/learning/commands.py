@@ -1,0 +1,94 @@
+"""`roadloop learn`: clone the expert, then drive better by driving. torch and the rest are imported only when one of them runs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from ..errors import RoadloopError
+
+NEEDS = "pip install 'roadloop[learn]'"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `roadloop learn clone` and `roadloop learn ppo`."""
+    learn = typer.Typer(no_args_is_help=True, help="Make a vision policy: clone the expert, then PPO.")
+    learn.command("clone")(clone_command)
+    learn.command("ppo")(ppo_command)
+    app.add_typer(learn, name="learn")
+
+
+def clone_command(
+    lessons: Annotated[Path, typer.Argument(help="File that `roadloop data lessons` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    epochs: Annotated[float, typer.Option(help="How often each lesson is learnt from.")] = 12.0,
+    seed: int = 0,
+    threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it alone.")] = 0,
+) -> None:
+    """Learn to answer as the expert does. Checkpoints of early stages are kept: they are worse drivers."""
+    try:
+        from .clone import CloneConfig, Progress, clone
+        from .lessons import Lessons
+
+        _use(threads)
+
+        def tell(progress: Progress) -> None:
+            typer.echo(
+                f"{progress.share:4.0%}  loss {progress.loss:.3f}  error across {progress.across_mps2:.3f} along "
+                f"{progress.along_mps2:.3f} m/s^2  {progress.seconds:.0f} s"
+            )
+
+        taken = Lessons.load(lessons)
+        typer.echo(f"{len(taken)} lessons of {len(set(taken.episode.tolist()))} episodes")
+        clone(taken, out, CloneConfig(epochs=epochs, seed=seed), tell)
+    except (RoadloopError, OSError, ImportError) as error:
+        _fail(error)
+    typer.echo(str(out / "vision.safetensors"))
+
+
+def ppo_command(
+    out: Annotated[Path, typer.Option(help="Folder for weights and state.")],
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with; none: random ones.")] = None,
+    steps: Annotated[int, typer.Option(help="Chunks, of all worlds together.")] = 100_000,
+    worlds: Annotated[int, typer.Option(help="Sessions at a time.")] = 8,
+    rollout: Annotated[int, typer.Option(help="Chunks of each world between updates.")] = 128,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT has.")] = False,
+    seed: int = 0,
+    threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it alone.")] = 0,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Of the environment, as key=value: url=..., scenario=[a, b]."),
+    ] = None,
+) -> None:
+    """Learn by driving, through the vector environment: of the server at url, or one of its own."""
+    try:
+        environment = dict(_setting(each) for each in setting or [])
+        from .ppo import PpoConfig, fine_tune
+
+        _use(threads)
+        config = PpoConfig(steps=steps, worlds=worlds, rollout=rollout, seed=seed, environment=environment)
+        weights = fine_tune(out, config, start, resume)
+    except (RoadloopError, ValueError, OSError, ImportError) as error:
+        _fail(error)
+    typer.echo(str(weights))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set: expected key=value, got {text!r}")
+    return key, yaml.safe_load(value)
+
+
+def _use(threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _fail(error: Exception) -> None:
+    missing = f": {NEEDS}" if isinstance(error, ModuleNotFoundError) else ""
+    typer.echo(f"error: {error}{missing}", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,79 @@
+"""Who takes part: policies of different skill, and the worlds in which they drive."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..policies import PolicySpec, load_policy
+
+# The expert and the lane keeper know from the scene what there is, and get the same scores wherever they drive: they say how far apart good and
+# bad drivers are. Those that look at pictures are the ones whose scores a simulator can get wrong.
+POLICIES = (
+    "expert",
+    "expert?noise=0.1",
+    "lane_keeper",
+    "constant_speed",
+    "vision",
+    "vision?noise_mps2=1.0",
+    "vision?noise_mps2=3.0",
+    "vision?blind=true",
+    "vision?stage=30",
+    "vision?stage=3",
+)
+UNSEEING = (
+    "worldmodel.",
+    "clients.policies.simple:",
+    "clients.policies.lane_keeper:",
+    "clients.policies.scripted:",
+)
+
+# Held out: neither the world model nor the vision policy has learnt from these scenarios.
+SUITE: dict[str, Any] = {
+    "name": "ranking",
+    "title": "Worlds that nobody has learnt from",
+    "seed": 9000,
+    "repeats": 3,
+    "options": {"cameras": ["front_wide", "front_narrow"]},
+    "scenarios": [
+        {"scenario": "highway_night", "group": "easy", "max_s": 15},
+        {"scenario": "highway_cut_in_truck_rain", "group": "easy", "max_s": 15},
+        {"scenario": "merge_passing_dusk", "group": "easy", "max_s": 15},
+        {"scenario": "rural_bends_night_fog", "group": "bends", "max_s": 15},
+        {"scenario": "urban_lead_brakes", "group": "town", "max_s": 15},
+        {"scenario": "urban_rain_night", "group": "town", "max_s": 15},
+    ],
+}
+QUICK: dict[str, Any] = {
+    **SUITE,
+    "repeats": 1,
+    "scenarios": [
+        {"scenario": "highway_night", "group": "easy", "max_s": 3},
+        {"scenario": "urban_lead_brakes", "group": "town", "max_s": 3},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One policy; `looks` says whether it looks at pictures."""
+
+    name: str
+    spec: PolicySpec
+    looks: bool
+
+    @property
+    def folder(self) -> str:
+        """A name for its results that any file system takes."""
+        return "".join(letter if letter.isalnum() or letter in "-._=" else "-" for letter in self.name)
+
+
+def entrants(policies: Sequence[str] = POLICIES) -> list[Entrant]:
+    """Raises PolicySpecError for a spec that names none, ValueError for fewer than two or one named twice."""
+    found = []
+    for policy in policies:
+        spec = load_policy(policy)
+        found.append(Entrant(spec.name, spec, not spec.target.startswith(UNSEEING)))
+    names = [entrant.name for entrant in found]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"expected at least two policies, each once, got {', '.join(names) or 'none'}")
+    return found
