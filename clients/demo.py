@@ -76,9 +76,8 @@ class Demo:
             except ProtocolError as error:
                 if error.code not in LOST:
                     raise
-                taken = error.code is ErrorCode.TAKEN_OVER
-                self._news("somebody has taken the wheel" if taken else f"lost the wheel: {error.message}")
-                self._wait_for_the_wheel()
+                if not self._wait_for_the_wheel():
+                    self._news(f"lost the wheel: {error.message}")
 
     # At the wheel -----------------------------------------------------------------------------------------------
 
@@ -147,13 +146,17 @@ class Demo:
 
     # Away from it -----------------------------------------------------------------------------------------------
 
-    def _wait_for_the_wheel(self) -> None:
-        """Until nobody drives the session. One that is gone is forgotten, so that the next one is new."""
-        self._goes_on = False
+    def _wait_for_the_wheel(self) -> bool:
+        """Until nobody drives the session; whether somebody did. One that is gone is forgotten: the next one is new."""
+        self._goes_on, taken = False, False
         while not self._stop.wait(LOOKS_EVERY_S) and (view := self._view()):
             if not view["driven"]:
                 self._goes_on, self._mode = view["state"] in ("ready", "busy"), view["mode"]
-                return
+                break
+            if not taken:
+                taken = True
+                self._news("somebody has taken the wheel")
+        return taken
 
     def _view(self) -> Any:
         """The session as the server shows it, or None if it is gone."""

@@ -89,7 +89,9 @@ def serve(
     try:
         settings = load_config(config, **flags, **_settings(setting or []))
         if settings.engine == "worldmodel" and settings.pool == "local":
-            choose_model(settings.engine_options.get("model"))  # sooner and clearer than by a worker that dies
+            choose_model(
+                settings.engine_options.get("model")
+            )  # sooner and clearer than by a worker that dies
     except (ConfigError, NoWeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_BAD_CONFIG) from None
@@ -116,13 +118,28 @@ def play(
     ] = "lane_keeper",
     browser: Annotated[bool, typer.Option(help="Open a browser where there is a display.")] = True,
     config: Annotated[Path | None, typer.Option(help="Further settings of the server, as of serve.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting of the server, as key=value.")
+    ] = None,
 ) -> None:
     """Serve and drive."""
     from .play import PlayChoices
     from .play import play as run
 
-    names = tuple(scenario or ())
-    raise typer.Exit(run(PlayChoices(engine, device, port, config, names, seed, rig, tier, policy, browser)))
+    choices = PlayChoices(
+        engine=engine,
+        device=device,
+        port=port,
+        config=config,
+        settings=setting or (),
+        scenarios=scenario or (),
+        seed=seed,
+        rig=rig,
+        tier=tier,
+        policy=policy,
+        browser=browser,
+    )
+    raise typer.Exit(run(choices))
 
 
 def create_token(

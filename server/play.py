@@ -37,7 +37,8 @@ class PlayChoices:
     engine: str | None = None
     device: str | None = None  # cpu or cuda
     port: int = 8600  # 0: any free one
-    config: Path | None = None  # further settings of the server
+    config: Path | None = None  # further settings of the server: a file,
+    settings: Sequence[str] = ()  # and key=value
     scenarios: Sequence[str] = ()  # "all" is every one
     seed: int = 1
     rig: str | None = None
@@ -74,17 +75,18 @@ def _play(choices: PlayChoices) -> None:
     with contextlib.ExitStack() as running:
         log = Path(running.enter_context(tempfile.TemporaryDirectory())) / "server.log"
         with Console(stderr=True).status("loading"):
-            url = running.enter_context(server_of(preset, choices.port, choices.config, log))
+            url = running.enter_context(server_of(preset, choices, log))
         say(f"ready after {time.monotonic() - began_s:.0f} s")
         show(url, choices.browser)
         Demo(url, plan_of(choices, call(url, "/v1/server")), policy, say).run_forever()
 
 
 @contextlib.contextmanager
-def server_of(preset: Preset, port: int, config: Path | None, log: Path) -> Iterator[str]:
+def server_of(preset: Preset, choices: PlayChoices, log: Path) -> Iterator[str]:
     """A server on this machine; its last messages are shown if it fails."""
-    settings = () if config is None else ("--config", str(config))
-    arguments = ("--port", str(port), "--workers", preset.workers, *settings)
+    arguments = ["--port", str(choices.port), "--workers", preset.workers]
+    arguments += [] if choices.config is None else ["--config", str(choices.config)]
+    arguments += [part for setting in choices.settings for part in ("--set", setting)]
     try:
         with local_server(preset.engine, *arguments, ready_timeout_s=READY_TIMEOUT_S, log=log) as url:
             yield url
