@@ -1,11 +1,13 @@
 """What a block's input looked like: a few tokens, the mean token, and the norms that a comparison needs."""
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+ENTRIES = ("spatial", "mean", "action")
 EPS = 1e-12  # added to squared norms: two zero vectors are alike, zero and anything else are not
 
 
@@ -42,17 +44,26 @@ def mean_token(tiles: Tensor) -> Tensor:
 
 
 def similarity(
-    now: Fingerprint, old: Fingerprint, members: Tensor, action_cosine: Tensor | None
+    now: Fingerprint,
+    old: Fingerprint,
+    members: Tensor,
+    action_cosine: Tensor | None,
+    entries: Collection[str] = ENTRIES,
 ) -> Similarity:
     """Compare tile by tile.
 
     `cosine` is the minimum over the entries (spatial and mean of every view group, action) of the cosine; `deviation`
     the maximum over spatial entries of max|now - old| / (mean|old| + eps). `action_cosine` [B, R], where there is one.
+    Entries that are left out still show what is not finite.
     """
     flat_now, flat_old = now.spatial.float().flatten(3), old.spatial.float().flatten(3)
     dots = group_sum(_products(flat_now, flat_old, now.mean, old.mean), members)
-    cosine = cosine_of(dots, now.norms, old.norms).amin((2, 3))
-    if action_cosine is not None:
+    cosines = cosine_of(dots, now.norms, old.norms).amin(2)  # [B, R, 2]
+    cosine = torch.ones_like(cosines[..., 0])
+    for column, entry in enumerate(("spatial", "mean")):
+        seen = cosines[..., column]
+        cosine = torch.minimum(cosine, seen if entry in entries else 0.0 * seen + 1.0)
+    if action_cosine is not None and "action" in entries:
         cosine = torch.minimum(cosine, action_cosine)
     peak = group_max((flat_now - flat_old).abs_().amax(-1), members)
     size = group_sum(flat_old.abs().mean(-1, keepdim=True), members).squeeze(-1) / members.sum(0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .constants import index_on
-from .fingerprint import Fingerprint, relative_l1, similarity
+from .fingerprint import ENTRIES, Fingerprint, relative_l1, similarity
 from .reason import Reason
 
 
@@ -53,20 +53,27 @@ class Gate(Protocol):
 class DualMetric:
     """X-Cache's gate: smallest cosine at least tau *and* largest deviation below the limit.
 
-    `use_cosine` and `use_deviation` leave one of them out, for the single-metric ablations.
+    `use_cosine` and `use_deviation` leave one of them out, for the single-metric ablations; `entries` are those of the
+    fingerprint (`ENTRIES`) that the cosine is taken over.
     """
 
     use_cosine: bool = True
     use_deviation: bool = True
+    entries: tuple[str, ...] = ENTRIES
     measures: bool = True
     adaptive: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [entry for entry in self.entries if entry not in ENTRIES]
+        if unknown:
+            raise ValueError(f"expected entries of {', '.join(ENTRIES)}, got {unknown[0]!r}")
 
     def judge(
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """COSINE before DEVIATION; INVALID where a metric is not finite."""
         assert seen is not None
-        cosine, deviation = similarity(*seen)
+        cosine, deviation = similarity(*seen, self.entries)
         refused = (
             torch.where(deviation < max_deviation, 0, int(Reason.DEVIATION)) if self.use_deviation else 0
         )

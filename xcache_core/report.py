@@ -69,11 +69,12 @@ def last_seen(state: State, slot: int) -> dict[str, Tensor]:
     """What was last seen in a slot, float32 [S, L], or [S, L, R] where a row has several tiles.
 
     `reason` codes, `cosine`, `deviation`, `age` of the residual used, `error` of a checked skip; NaN where there is none.
+    Copies, on the CPU.
     """
     state.check_slots([slot])
     state.settle()
-    seen = state.planes["seen"][:, :, slot]  # [S, L, R, len(Seen)]
-    seen = (seen.squeeze(2) if seen.shape[2] == 1 else seen).cpu()
+    seen = state.planes["seen"][:, :, slot].to("cpu", copy=True)  # [S, L, R, len(Seen)]
+    seen = seen.squeeze(2) if seen.shape[2] == 1 else seen
     return {column.name.lower(): seen[..., column] for column in Seen}
 
 

@@ -88,7 +88,40 @@ def test_one_metric_can_be_left_out():
     assert judge(DualMetric(use_cosine=False), turned, old, max_deviation=9).reason.item() == Reason.SKIPPED
 
 
-@pytest.mark.parametrize("gate", [DualMetric(), DualMetric(use_cosine=False), RelativeL1(math.inf)])
+def test_entries_of_the_fingerprint_can_be_left_out():
+    old = torch.randn(1, 1, 6, 4)
+    turned = old.clone()
+    turned[
+        0, 0, :2
+    ] *= -1.0  # the sampled tokens turn; judged by the mean alone, or by nothing, less or not at all
+    everything = judge(DualMetric(use_deviation=False), turned, old)
+    mean = judge(DualMetric(use_deviation=False, entries=("mean",)), turned, old)
+    nothing = judge(DualMetric(use_deviation=False, entries=()), turned, old)
+    spatial = judge(DualMetric(use_deviation=False, entries=("spatial",)), turned, old)
+    assert everything.cosine.item() == min(mean.cosine.item(), spatial.cosine.item())
+    assert mean.cosine.item() != spatial.cosine.item()
+    assert nothing.cosine.item() == 1.0
+    with pytest.raises(ValueError, match="expected entries of spatial, mean, action, got 'colour'"):
+        DualMetric(entries=("colour",))
+
+
+def test_the_action_is_an_entry_like_the_others():
+    x = torch.randn(1, 1, 6, 4)
+    seen = compare(x, x)._replace(action_cosine=torch.tensor([[0.5]]))
+    limits = torch.tensor([[0.97]]), torch.tensor([[2.0]]), (0, 0)
+    assert DualMetric().judge(seen, *limits).reason.item() == Reason.COSINE
+    assert DualMetric(entries=("spatial", "mean")).judge(seen, *limits).reason.item() == Reason.SKIPPED
+
+
+WATCHFUL = [
+    DualMetric(),
+    DualMetric(use_cosine=False),
+    DualMetric(use_cosine=False, use_deviation=False, entries=()),
+    RelativeL1(math.inf),
+]
+
+
+@pytest.mark.parametrize("gate", WATCHFUL)
 def test_what_is_not_finite_is_invalid_whatever_the_thresholds(gate):
     old = torch.randn(1, 1, 6, 4)
     now = old.clone()

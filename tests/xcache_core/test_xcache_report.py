@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from xcache_core import KVCycle, Policy, live_error, report, steer, telemetry
+from xcache_core import KVCycle, Policy, last_seen, live_error, report, steer, telemetry
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def test_telemetry_tells_the_last_chunk_by_step_and_block(run):
     assert last["age"][0][1] == 2.0
     assert 0.5 < last["cosine"][0][1] <= 1.0
     assert last["cosine"][0][0] is None
+
+
+def test_what_was_last_seen_does_not_change_with_the_state(run):
+    _, state = run(chunks=7)
+    before = last_seen(state, 0)["age"].clone()
+    kept = last_seen(state, 0)["age"]
+    state.reset(0)
+    assert torch.equal(kept, before)
+    assert torch.isnan(last_seen(state, 0)["age"]).all()
 
 
 def test_telemetry_has_an_entry_per_tile_where_there_are_several(toy, run):

@@ -1,28 +1,24 @@
 """`roadloop bench xcache`: what the block cache saves and what it costs, beside full compute and the baselines."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 CHUNKS, QUICK_CHUNKS = 24, 5
+TUNE_CHUNKS = 12
 QUICK_GROUPS = ("urban_street", "highway")
-MOTION_CHUNKS, QUICK_MOTION_CHUNKS = 8, 1
-COLUMNS = {
-    "skip": "skip",
-    "speedup_dit": "DiT x",
-    "speedup_chunk": "chunk x",
-    "psnr_full": "full dB",
-    "true_cost_db": "cost dB",
-    "speed_error": "speed",
-    "yaw_rate_error": "yaw",
-    "motion_energy_ratio": "motion",
-    "gate_overhead": "gate",
-}
+STEPS = (4, 2, 1)
+FRONTIER = ("safe", "balanced", "fast", "balanced_view", "fast_view")  # raced at the other step counts too
 
 
 def bench_xcache(
     quick: Annotated[bool, typer.Option("--quick", help="Few chunks, scenes and methods.")] = False,
+    ablation: Annotated[bool, typer.Option("--ablation", help="The method with one piece changed.")] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Sweep thresholds on scenarios that are not reported.")
+    ] = False,
     model: Annotated[str, typer.Option(help="Model preset, or a checkpoint file.")] = "S",
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Of a preset: speed only.")
@@ -30,50 +26,48 @@ def bench_xcache(
     cycle: Annotated[
         int | None, typer.Option(help="Chunks per KV cycle; the model's own if not given.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps; the model's own if not given.")] = None,
+    steps: Annotated[
+        str, typer.Option(help="Denoising steps; the first is what everything is held against.")
+    ] = "",
     methods: Annotated[str, typer.Option(help="Names, separated by commas; full compute always runs.")] = "",
     groups: Annotated[str, typer.Option(help="Scenario groups, separated by commas.")] = "",
+    protocols: Annotated[str, typer.Option(help="free-running, context-synchronised, or both.")] = "",
     chunks: Annotated[int | None, typer.Option(min=1, help="Chunks of every drive.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the results.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Where to write a page of them.")] = None,
     png_file: Annotated[Path | None, typer.Option("--png", help="Where to draw the frontier.")] = None,
 ) -> None:
-    """Race the tiers and the baselines over held-out scenes, free-running: each on its own state."""
+    """Race the tiers and the baselines over held-out scenes; ablate the method; or choose the tiers' numbers."""
     from rich.console import Console
 
-    from ..benchmarking import HELD_OUT_SEED, envelope, write_json
-    from ..diffusion.engine import fast_dtype
-    from ..xcache_bench import GROUPS, METHODS, QUICK_METHODS, pareto
+    from ..benchmarking import envelope, write_json
+    from ..xcache_bench import measure, pareto, terminal_table, write_page
 
-    chosen = _chosen(methods, METHODS, QUICK_METHODS if quick else tuple(METHODS), "methods")
-    wanted = _chosen(groups, GROUPS, QUICK_GROUPS if quick else tuple(GROUPS), "groups")
+    if ablation and tune:
+        raise typer.BadParameter("expected --ablation or --tune, got both")
+    kind = "ablation" if ablation else "tune" if tune else "race"
     world_model = open_model(model, random_weights, cycle)
-    scenarios = {group: GROUPS[group][: 1 if quick else None] for group in wanted}
-    config = {
-        "model": world_model.config.name,
-        "weights": "random" if world_model.digest == "random" else "trained",
-        "cycle": world_model.config.cycle,
-        "steps": steps or world_model.config.steps,
-        "quick": quick,
-        "device": device,
-        "chunks": chunks or (QUICK_CHUNKS if quick else CHUNKS),
-        "seed": HELD_OUT_SEED,
-        "scenarios": scenarios,
-        "scenarios_chosen_on": [],  # the tiers' numbers are set by hand, not fitted
-    }
-    title = "roadloop bench xcache: {model}, {weights} weights, {steps} steps, KV cycle {cycle}".format_map(
-        config
-    )
-    results = measure(world_model, ("exact", *(n for n in chosen if n != "exact")), config)
+    counts = _step_counts(steps, world_model, quick or kind != "race")
+    settings = settings_of(kind, quick, groups, protocols, chunks, counts[0], device)
+    contestants = contestants_of(kind, methods, quick, counts, world_model, settings)
+    config = _config(kind, world_model, counts, settings)
+    title = "X-Cache, {kind}: {model}, {weights} weights, {steps} steps, KV cycle {cycle}".format_map(config)
+    results = measure(world_model, contestants, settings)
+    results["pareto_png"] = None if png_file is None else str(png_file)
+    console = Console()
+    for protocol in settings.protocols:
+        rows = [row for row in results["methods"] if row["protocol"] == protocol]
+        console.print(terminal_table(rows, f"{title}, {protocol}"))
+    if tune:
+        results["suggested"] = _print_choice(console, results["methods"])
     if png_file is not None:
         pareto(results["methods"], title, png_file)
-    results["pareto_png"] = None if png_file is None else str(png_file)
-    Console().print(_table(results["methods"], title))
+    document = envelope(results, config, world_model.digest, _dtype(device))
     if json_file is not None:
-        import torch
-
-        dtype = str(fast_dtype(torch.device(device))).removeprefix("torch.")
-        write_json(envelope(results, config, world_model.digest, dtype), json_file)
+        write_json(document, json_file)
+    if html_file is not None:
+        write_page(document, html_file)
 
 
 def open_model(name: str, random_weights: bool, cycle: int | None) -> Any:
@@ -87,46 +81,118 @@ def open_model(name: str, random_weights: bool, cycle: int | None) -> Any:
     return model if cycle is None else replace(model, config=replace(model.config, cycle=cycle))
 
 
-def measure(model: Any, names: tuple[str, ...], config: dict[str, Any]) -> dict[str, Any]:
-    """Race the methods over every scenario: `methods` and `per_chunk`."""
-    from ..rig import load_rig
-    from ..xcache_bench import METHODS, averages, race, record, score
+def settings_of(
+    kind: str, quick: bool, groups: str, protocols: str, chunks: int | None, steps: int, device: str
+) -> Any:
+    """Which scenarios, for how long, under which protocols."""
+    from ..benchmarking import HELD_OUT_SEED
+    from ..xcache_bench import CHOICE_SCENARIOS, CHOICE_SEED, GROUPS, PROTOCOLS, Settings
 
-    preset, device = model.config, config["device"]
-    rig = load_rig(preset.rig)
-    rig = (rig.subset(preset.cameras) if preset.cameras else rig).scaled(preset.height, preset.width)
-    contestants = [METHODS[name] for name in names]
-    rows, per_chunk = [], []
-    for group, scenarios in config["scenarios"].items():
-        for scenario in scenarios:
-            drive = record(group, scenario, rig, config["chunks"], device)
-            runs = race(model, contestants, drive, device, preset.rig, config["steps"])
-            for method in contestants:
-                label = {"name": method.name, "tier": method.tier, "group": group, "protocol": "free-running"}
-                pairs = QUICK_MOTION_CHUNKS if config["quick"] else MOTION_CHUNKS
-                row, curve = score(runs[method.name], runs["exact"], drive, pairs)
-                rows.append({**label, "scenario": scenario, **row})
-                per_chunk += [{**label, "scenario": scenario, **point} for point in curve]
-    return {"methods": averages(rows), "scenarios": rows, "per_chunk": per_chunk}
+    choosing = kind == "tune"
+    known: Mapping[str, Sequence[str]] = CHOICE_SCENARIOS if choosing else GROUPS
+    wanted = _chosen(groups, known, QUICK_GROUPS if quick else tuple(known), "groups")
+    under = _chosen(protocols, PROTOCOLS, PROTOCOLS[:1] if choosing else PROTOCOLS, "protocols")
+    length = QUICK_CHUNKS if quick else TUNE_CHUNKS if choosing else CHUNKS
+    return Settings(
+        scenarios={group: known[group][: 1 if quick else None] for group in wanted},
+        chunks=chunks or length,
+        steps=steps,
+        device=device,
+        protocols=[protocol for protocol in PROTOCOLS if protocol in under],
+        quick=quick,
+        seed=CHOICE_SEED if choosing else HELD_OUT_SEED,
+    )
 
 
-def _chosen(text: str, valid: Any, default: tuple[str, ...], what: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip()) or default
+def contestants_of(
+    kind: str, methods: str, quick: bool, counts: Sequence[int], model: Any, settings: Any
+) -> list[Any]:
+    """Who takes part: the first number of steps is the race's own, the tiers run with the others too."""
+    from ..xcache_bench import ABLATIONS, FULL_COMPUTE, METHODS, QUICK_METHODS, TABLE, candidates
+
+    if kind == "tune":
+        return candidates(quick)
+    if kind == "ablation":
+        return [ABLATIONS[name] for name in _chosen(methods, ABLATIONS, tuple(ABLATIONS), "rows")]
+    names = _chosen(methods, (*METHODS, TABLE), QUICK_METHODS if quick else (*METHODS, TABLE), "methods")
+    chosen = [METHODS[name] for name in names if name != TABLE]
+    if TABLE in names:
+        chosen.append(_with_table(model, settings))
+    joint = [METHODS[name] for name in FRONTIER if name in names]
+    return chosen + [one.at(other) for other in counts[1:] for one in (FULL_COMPUTE, *joint)]
+
+
+def _with_table(model: Any, settings: Any) -> Any:
+    """The method that rests on a table, with one measured on scenarios that are not reported."""
+    from ..xcache_bench import (
+        CHOICE_SCENARIOS,
+        CHOICE_SEED,
+        Course,
+        calibrated,
+        drift_table,
+        model_rig,
+        record,
+    )
+
+    rig, course = model_rig(model), Course(settings.device, settings.steps, CHOICE_SEED)
+    names = [name for group in CHOICE_SCENARIOS.values() for name in group]
+    drives = [record("choice", name, rig, QUICK_CHUNKS, settings.device, CHOICE_SEED) for name in names]
+    return calibrated(drift_table(model, drives, course))
+
+
+def _step_counts(text: str, model: Any, one: bool) -> tuple[int, ...]:
+    """The numbers of steps to race; the model's own first unless given."""
+    if text:
+        if not all(part.strip().isdigit() for part in text.split(",")):
+            raise typer.BadParameter(f"expected numbers of steps separated by commas, got {text!r}")
+        return tuple(int(part) for part in text.split(","))
+    own: int = model.config.steps
+    return (own,) if one else (own, *(count for count in STEPS if count < own))
+
+
+def _config(kind: str, model: Any, counts: Sequence[int], settings: Any) -> dict[str, Any]:
+    from ..xcache_bench import CHOICE_SCENARIOS, CHOICE_SEED
+
+    return {
+        "kind": kind,
+        "model": model.config.name,
+        "weights": "random" if model.digest == "random" else "trained",
+        "cycle": model.config.cycle,
+        "steps": counts[0],
+        "other_steps": list(counts[1:]),
+        "quick": settings.quick,
+        "device": settings.device,
+        "chunks": settings.chunks,
+        "seed": settings.seed,
+        "scenarios": {group: list(names) for group, names in settings.scenarios.items()},
+        "scenarios_chosen_on": [name for names in CHOICE_SCENARIOS.values() for name in names],
+        "seed_chosen_on": CHOICE_SEED,
+    }
+
+
+def _print_choice(console: Any, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The frontier and the suggested tiers, from means over the groups."""
+    from ..xcache_bench import frontier, overall, suggest, terminal_table
+
+    means = overall(rows)
+    console.print(terminal_table(frontier(means), "frontier, mean over the groups"))
+    chosen = suggest(means)
+    for tier, row in chosen.items():
+        console.print(f"{tier}: {row['name']}: {row['about']}", highlight=False)
+    return {tier: dict(row) for tier, row in chosen.items()}
+
+
+def _chosen(text: str, valid: Any, default: Sequence[str], what: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip()) or tuple(default)
     unknown = [name for name in names if name not in valid]
     if unknown:
         raise typer.BadParameter(f"expected {what} of {', '.join(valid)}, got {unknown[0]!r}")
     return names
 
 
-def _table(rows: list[dict[str, Any]], title: str) -> Any:
-    from rich import box
-    from rich.table import Table
+def _dtype(device: str) -> str:
+    import torch
 
-    table = Table("", *COLUMNS.values(), title=title, box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
-    for group in dict.fromkeys(row["group"] for row in rows):
-        table.add_section()
-        table.add_row(group, style="bold")
-        for row in rows:
-            if row["group"] == group:
-                table.add_row(row["name"], *(f"{row[key]:.2f}" for key in COLUMNS))
-    return table
+    from ..diffusion.engine import fast_dtype
+
+    return str(fast_dtype(torch.device(device))).removeprefix("torch.")

@@ -63,6 +63,7 @@ class DiffusionEngine(SceneEngine):
         device: where they run.
         dtype: number format of weights and KV; None is bfloat16 where the device is fast at it, else float32.
         cache: which block cache the tiers mean.
+        noise_hold: chunks that start from the same noise; None is the model's own, a KV cycle.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class DiffusionEngine(SceneEngine):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         cache: CacheChoice = XCACHE_TIERS,
+        noise_hold: int | None = None,
     ) -> None:
         super().__init__()
+        self._noise_hold = noise_hold
         self._device = torch.device(device)
         self._dtype = dtype or fast_dtype(self._device)
         self.model = model.to(self._device, self._dtype)
@@ -91,7 +94,8 @@ class DiffusionEngine(SceneEngine):
     @property
     def state_version(self) -> str:
         """What a snapshot depends on: weights and the way they are used."""
-        return f"{self.model.digest[:32]}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}"
+        held = "" if self._noise_hold is None else f"/noise{self._noise_hold}"
+        return f"{self.model.digest[:32]}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}{held}"
 
     @property
     def model_name(self) -> str:
@@ -125,6 +129,18 @@ class DiffusionEngine(SceneEngine):
         chosen.options = replace(chosen.options, tier=tier)
         if was_cached != (tier != OFF):
             chosen.generator = replace(memory, cache_slot=self._take_cache_slot(chosen))
+
+    @torch.no_grad()
+    def adopt(self, session: SessionId, leader: "DiffusionEngine", other: SessionId) -> None:
+        """Stand where a session of another engine of the same model stands; the own block cache stays.
+
+        For comparisons: two caches on the same past. Both must have as many cameras and have driven alike.
+        """
+        mine, theirs = self._session(session), leader._session(other)
+        memory = mine.generator
+        past = leader._pool(theirs).kv.slot_state(theirs.generator.slot)
+        self._pool(mine).kv.load_slot_state(memory.slot, past)
+        mine.generator = replace(theirs.generator, slot=memory.slot, cache_slot=memory.cache_slot)
 
     # What SceneEngine asks for ----------------------------------------------------------------------------------
 
@@ -241,7 +257,7 @@ class DiffusionEngine(SceneEngine):
         """Clean latents [B, V, C, h, w]."""
         size = (self.model.dit.channels, *self.config.latent_size)
         noise = [
-            chunk_noise(s.session.seed, place.noise, s.session.rig.names, size)
+            chunk_noise(s.session.seed, self._epoch(s.session.chunk, place), s.session.rig.names, size)
             for s, place in zip(group, places, strict=True)
         ]
         rows = [staged.session.generator.slot for staged in group]
@@ -252,6 +268,10 @@ class DiffusionEngine(SceneEngine):
             torch.stack(noise).to(self._device),
             schedule(kind.steps),
         )
+
+    def _epoch(self, chunk: int, place: CyclePlace) -> int:
+        """Chunks with the same number start from the same noise."""
+        return place.noise if self._noise_hold is None else chunk // self._noise_hold
 
     def _commit(self, sessions: Sequence[Session]) -> None:
         """Run the KV-update pass of sessions whose last chunk is pending, those of one kind together."""

@@ -1,9 +1,38 @@
 """`roadloop bench xcache`: block caches driven side by side over the same scenes, against full compute and the truth."""
 
-from .methods import METHODS, QUICK_METHODS
-from .race import race
+from .calibrate import drift_table
+from .measure import Settings, measure, model_rig
+from .methods import ABLATIONS, FULL_COMPUTE, METHODS, QUICK_METHODS, TABLE, Contestant, calibrated
+from .page import write_page
+from .race import PROTOCOLS, Course
 from .scenes import GROUPS, record
-from .scores import score
-from .table import averages, pareto
+from .table import averages, overall, pareto, terminal_table
+from .tune import CHOICE_SCENARIOS, CHOICE_SEED, candidates, frontier, suggest
 
-__all__ = ["GROUPS", "METHODS", "QUICK_METHODS", "averages", "pareto", "race", "record", "score"]
+__all__ = [
+    "ABLATIONS",
+    "CHOICE_SCENARIOS",
+    "CHOICE_SEED",
+    "FULL_COMPUTE",
+    "GROUPS",
+    "METHODS",
+    "PROTOCOLS",
+    "QUICK_METHODS",
+    "TABLE",
+    "Contestant",
+    "Course",
+    "Settings",
+    "averages",
+    "calibrated",
+    "candidates",
+    "drift_table",
+    "frontier",
+    "measure",
+    "model_rig",
+    "overall",
+    "pareto",
+    "record",
+    "suggest",
+    "terminal_table",
+    "write_page",
+]

@@ -1,35 +1,139 @@
-"""Who takes part: full compute, the tiers, and the baselines, all through the same engine."""
+"""Who takes part: full compute, the tiers, the baselines and the ablation's rows, all through the same engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from xcache_core import BASELINES, PRESETS, baseline
+from xcache_core import BASELINES, PRESETS, XCACHE, Method, Policy, Reuse, XCache, baseline
+from xcache_core.baselines import STEP_ONLY, fixed_table
+from xcache_core.gate import DualMetric
+from xcache_core.plan import Cut
 
 from ..diffusion.cache import XCACHE_TIERS, CacheChoice
 
 FULL = "exact"
+TABLE, TABLE_BUDGET = "fixed_table", 0.06
 
 
 @dataclass(frozen=True)
-class Method:
-    """One participant: a cache, and the tier that its sessions are opened in."""
+class Contestant:
+    """One participant: a cache, the tier that its sessions are opened in, and how it samples.
+
+    Args:
+        name: unique in a race.
+        tier: of its sessions.
+        cache: what the tier means.
+        steps: denoising steps; None is the race's own.
+        noise_hold: chunks that start from the same noise; None is the model's own, a KV cycle.
+        about: what it shows, for tables.
+    """
 
     name: str
     tier: str
     cache: CacheChoice = XCACHE_TIERS
+    steps: int | None = None
+    noise_hold: int | None = None
+    about: str = ""
+
+    @property
+    def full(self) -> "Contestant":
+        """Full compute that samples alike: what this one is compared with."""
+        name = f"{FULL}_noise{self.noise_hold}" if self.noise_hold else FULL
+        return _named_by_steps(replace(FULL_COMPUTE, name=name, noise_hold=self.noise_hold), self.steps)
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether what it approximates may be committed although the KV cycle would not have it."""
+        return not self.cache.tiers[self.tier].protect_kv
+
+    def at(self, steps: int | None) -> "Contestant":
+        """The same with another number of steps."""
+        return _named_by_steps(replace(self, steps=steps), steps)
 
 
-def _tier(name: str) -> Method:
-    return Method(name, name)
+FULL_COMPUTE = Contestant(FULL, FULL, about="computes everything")
 
 
-def _baseline(name: str) -> Method:
+def _named_by_steps(contestant: Contestant, steps: int | None) -> Contestant:
+    name = contestant.name if steps is None else f"{contestant.name}@{steps}"
+    return replace(contestant, name=name, steps=steps)
+
+
+def variant(
+    name: str,
+    policy: Policy,
+    about: str,
+    *,
+    method: Method = XCACHE,
+    cut: Cut = "frame",
+    apart: bool = False,
+    noise_hold: int | None = None,
+) -> Contestant:
+    """X-Cache with other pieces or numbers."""
+    tiers = {FULL: PRESETS[FULL], name: policy}
+    choice = CacheChoice(tiers, partial(XCache, method=method), cut, apart)
+    return Contestant(name, name, choice, noise_hold=noise_hold, about=about)
+
+
+def calibrated(drift: list[list[float]]) -> Contestant:
+    """MagCache-like, with a table that was measured on other scenes: [steps][blocks]."""
+
+    tiers = {FULL: PRESETS[FULL], TABLE: replace(STEP_ONLY, budget=TABLE_BUDGET)}
+    choice = CacheChoice(tiers, partial(fixed_table, drift=drift))
+    return Contestant(TABLE, TABLE, choice, about="MagCache-like: calibrated errors and a budget")
+
+
+def _baseline(name: str) -> Contestant:
     tiers = {FULL: PRESETS[FULL], name: BASELINES[name].policy}
-    return Method(name, name, CacheChoice(tiers, partial(baseline, name)))
+    return Contestant(name, name, CacheChoice(tiers, partial(baseline, name)), about=BASELINES[name].about)
 
 
-# `xcache` is left out: it is the tier `balanced`; `never` is `exact`.
-METHODS = {name: _tier(name) for name in PRESETS} | {
-    name: _baseline(name) for name in BASELINES if name not in ("never", "xcache")
+def _ablations() -> dict[str, Contestant]:
+    paper = Policy()
+    rows = [
+        variant("default", paper, "the paper's numbers"),
+        variant("step0_protected", Policy(protect_step0="on"), "step 0 always computed"),
+        variant("kv_unprotected", Policy(protect_kv=False), "chunks that commit may skip"),
+        variant(
+            "kv_unprotected_no_gate",
+            Policy(protect_kv=False, max_skips=5),
+            "chunks that commit may skip, nothing is refused, computed every sixth time",
+            method=BASELINES["always"].method,
+        ),
+        variant("no_front_anchor", Policy(front=0), "the first block may skip"),
+        *(
+            variant(f"floor_{floor:.2f}", Policy(floor=floor), "another cosine floor")
+            for floor in (0.90, 0.93, 0.96, 0.98, 0.99)
+        ),
+        *(
+            variant(f"only_{entry}", paper, "one entry of the fingerprint", method=_entries(entry))
+            for entry in ("spatial", "mean", "action")
+        ),
+        variant("no_action", paper, "without the action entry", method=_entries("spatial", "mean")),
+        variant("cosine_only", paper, "one metric", method=BASELINES["cosine_only"].method),
+        variant("deviation_only", paper, "the other metric", method=BASELINES["deviation_only"].method),
+        variant("fixed_threshold", Policy(margin=2.0), "the floor alone, no moving average"),
+        variant("fresh_noise", paper, "other noise for every chunk", noise_hold=1),
+        variant("stages_apart", paper, "attention over time cached apart", apart=True),
+        variant("by_view", paper, "cameras decided apart", cut="view"),
+        variant("by_region", paper, "halves of each camera's picture decided apart", cut=(2, 1)),
+        variant("budget", Policy(budget=0.05), "drift may add up to 0.05"),
+        variant("staggered", Policy(refresh_every=4), "each block once in four chunks, in turns"),
+        variant("first_order", paper, "residual extrapolated, fitted", method=Method(reuse=Reuse("fitted"))),
+        variant("shadow", Policy(shadow_every=20), "one skip in twenty checked"),
+    ]
+    return {row.name: row for row in rows}
+
+
+def _entries(*entries: str) -> Method:
+    return Method(DualMetric(entries=entries))
+
+
+TIERS = {name: Contestant(name, name) for name in PRESETS}
+BY_VIEW = {
+    f"{name}_view": variant(f"{name}_view", PRESETS[name], f"{name}, cameras decided apart", cut="view")
+    for name in ("balanced", "fast")
 }
-QUICK_METHODS = ("exact", "safe", "balanced", "fast", "always")
+# `xcache` is left out: it is the tier `balanced`; `never` is `exact`.
+METHODS = TIERS | BY_VIEW | {name: _baseline(name) for name in BASELINES if name not in ("never", "xcache")}
+QUICK_METHODS = ("exact", "safe", "balanced", "fast", "fast_view", "always")
+ABLATIONS = _ablations()

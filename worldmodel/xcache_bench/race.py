@@ -1,9 +1,13 @@
-"""Free-running: every method drives its own session with the same actions. They take turns chunk by chunk."""
+"""Every contestant drives its own session with the same actions. They take turns chunk by chunk.
+
+Free-running, each stands on what it made itself. Context-synchronised, each begins every chunk where full compute
+stands, and keeps nothing of its own but its cache.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -11,13 +15,25 @@ from ..benchmarking import HELD_OUT_SEED
 from ..diffusion import DiffusionEngine
 from ..engine import ChunkResult, OpenRequest, SessionId, SessionOptions
 from ..model.world_model import WorldModel
-from .methods import Method
+from .methods import Contestant
 from .scenes import Drive
+
+Protocol = Literal["free-running", "context-synchronised"]
+PROTOCOLS: tuple[Protocol, ...] = ("free-running", "context-synchronised")
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all of a race share: the device, the denoising steps unless a contestant has its own, and the seed."""
+
+    device: str
+    steps: int
+    seed: int = HELD_OUT_SEED
 
 
 @dataclass
 class Run:
-    """What one method made of one drive."""
+    """What one contestant made of one drive."""
 
     frames: list[torch.Tensor]  # uint8 [V, F, H, W, 3], the opening frame first
     denoise_ms: list[float] = field(default_factory=list)  # of every chunk: the denoising passes
@@ -27,45 +43,68 @@ class Run:
 
     @property
     def skip(self) -> float:
-        """Share of blocks skipped in the denoising passes."""
+        """Share of decisions in the denoising passes that were skips."""
         shares = [0.0 if cache is None else cache["skip"] for cache in self.caches]
         return sum(shares) / len(shares)
 
 
 def race(
-    model: WorldModel, methods: Sequence[Method], drive: Drive, device: str, rig: str, steps: int | None
+    model: WorldModel,
+    contestants: Sequence[Contestant],
+    drive: Drive,
+    course: Course,
+    protocol: Protocol = "free-running",
 ) -> dict[str, Run]:
-    """Let all methods repeat a drive; times are comparable because the methods take turns."""
-    engines = {method.name: DiffusionEngine(model, device, cache=method.cache) for method in methods}
-    sessions, runs = {}, {}
-    for method in methods:
-        options = SessionOptions(cameras=drive.rig.names, steps=steps, tier=method.tier)
-        opened = engines[method.name].open(OpenRequest(drive.scenario, rig, HELD_OUT_SEED, options))
-        sessions[method.name] = opened.session
-        runs[method.name] = Run([torch.from_numpy(opened.frames)])
-        _warm_up(engines[method.name], opened.session, drive)
+    """Let all repeat a drive; times are comparable because they take turns.
+
+    Context-synchronised, the full compute of every contestant must take part.
+    """
+    seats = [_Seat(model, one, drive, course) for one in contestants]
+    by_name = {seat.contestant.name: seat for seat in seats}
     for chunk, action in enumerate(drive.actions):
-        turn = chunk % len(methods)  # nobody is always the first
-        for method in (*methods[turn:], *methods[:turn]):
-            start = time.perf_counter()
-            result = engines[method.name].step({sessions[method.name]: action})[sessions[method.name]]
-            if not isinstance(result, ChunkResult):
-                raise result
-            _note(runs[method.name], result, (time.perf_counter() - start) * 1e3)
-    return runs
+        turn = chunk % len(seats)  # nobody is always the first
+        for seat in (*seats[turn:], *seats[:turn]):
+            seat.step(action)
+        if protocol == "context-synchronised":
+            for seat in seats:
+                seat.follow(by_name[seat.contestant.full.name])
+    return {name: seat.run for name, seat in by_name.items()}
 
 
-def _warm_up(engine: DiffusionEngine, session: SessionId, drive: Drive) -> None:
-    """One chunk of a copy that is thrown away: whatever is only built once is built before the clock runs."""
-    (copy,) = engine.fork(session)
-    engine.step({copy: drive.actions[0]})
-    engine.close(copy)
+class _Seat:
+    """A contestant with its engine and session."""
 
+    def __init__(self, model: WorldModel, contestant: Contestant, drive: Drive, course: Course) -> None:
+        self.contestant = contestant
+        self._engine = DiffusionEngine(
+            model, course.device, cache=contestant.cache, noise_hold=contestant.noise_hold
+        )
+        options = SessionOptions(drive.rig.names, contestant.steps or course.steps, contestant.tier)
+        opened = self._engine.open(OpenRequest(drive.scenario, model.config.rig, course.seed, options))
+        self._session: SessionId = opened.session
+        self.run = Run([torch.from_numpy(opened.frames)])
+        self._warm_up(drive)
 
-def _note(run: Run, result: ChunkResult, chunk_ms: float) -> None:
-    times = result.timings_ms
-    run.frames.append(torch.from_numpy(result.frames))
-    run.denoise_ms.append(times["denoise"])
-    run.dit_ms.append(times["denoise"] + times["kv_update"])
-    run.chunk_ms.append(chunk_ms)
-    run.caches.append(result.cache)
+    def step(self, action: Any) -> None:
+        """One chunk, timed."""
+        start = time.perf_counter()
+        result = self._engine.step({self._session: action})[self._session]
+        if not isinstance(result, ChunkResult):
+            raise result
+        chunk_ms, times = (time.perf_counter() - start) * 1e3, result.timings_ms
+        self.run.frames.append(torch.from_numpy(result.frames))
+        self.run.denoise_ms.append(times["denoise"])
+        self.run.dit_ms.append(times["denoise"] + times["kv_update"])
+        self.run.chunk_ms.append(chunk_ms)
+        self.run.caches.append(result.cache)
+
+    def follow(self, leader: "_Seat") -> None:
+        """Stand where full compute stands."""
+        if leader is not self:
+            self._engine.adopt(self._session, leader._engine, leader._session)
+
+    def _warm_up(self, drive: Drive) -> None:
+        """One chunk of a copy that is thrown away: what is only built once is built before the clock runs."""
+        (copy,) = self._engine.fork(self._session)
+        self._engine.step({copy: drive.actions[0]})
+        self._engine.close(copy)

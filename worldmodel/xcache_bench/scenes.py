@@ -54,10 +54,10 @@ class HardActions:
         return ActionChunk("controls", values)
 
 
-def record(group: str, scenario: str, rig: Rig, chunks: int, device: str) -> Drive:
-    """Drive a scenario at the held-out seed for some chunks, or to its end."""
-    scene = Scene(load_scenario(scenario), HELD_OUT_SEED)
-    driver: Driver = HardActions() if group == HARD else make_driver("expert", scene, HELD_OUT_SEED)
+def record(group: str, scenario: str, rig: Rig, chunks: int, device: str, seed: int = HELD_OUT_SEED) -> Drive:
+    """Drive a scenario for some chunks, or to its end."""
+    scene = Scene(load_scenario(scenario), seed)
+    driver: Driver = HardActions() if group == HARD else make_driver("expert", scene, seed)
     states: list[SceneFrame] = [scene.frame]
     actions: list[ActionChunk] = []
     while len(actions) < chunks and scene.outcome == "running":

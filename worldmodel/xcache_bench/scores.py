@@ -21,39 +21,62 @@ class Motion(NamedTuple):
     yaw_rate_error: float
 
 
+class Standard(NamedTuple):
+    """What a run is held against."""
+
+    full: Run  # full compute that samples alike: the cache's own contribution
+    base: Run  # full compute with the race's own number of steps: what everything costs and saves
+    drive: Drive  # the truth
+
+
 def score(
-    run: Run, full: Run, drive: Drive, motion_chunks: int
+    run: Run, standard: Standard, motion_chunks: int, work: float
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The row of one method and drive, and its rows per chunk.
+    """The row of one contestant and drive, and its rows per chunk.
 
     Args:
-        run, full: the method's and full compute's, of the same race.
-        drive: the truth.
+        run: the contestant's.
+        standard: of the same race.
         motion_chunks: how many chunks the ego motion is read back from, the last ones.
+        work: share of the blocks' arithmetic that was skipped, from `skipped_work`.
     """
+    full, base, drive = standard
     chunks = len(drive.actions)
-    made, exact = torch.cat(run.frames, 1), torch.cat(full.frames, 1)  # V F H W 3
+    made, exact, first = (torch.cat(each.frames, 1) for each in (run, full, base))  # V F H W 3
     true = drive.frames[:, : made.shape[1]]
     per_chunk = [_chunk_row(k, made, exact, true, run) for k in range(chunks)]
     speed, yaw = _motion_errors(made, drive, motion_chunks)
-    gate_ms = sum(cache["gate_us"] for cache in run.caches if cache is not None) / 1e3
     row = {
         "skip": run.skip,
-        "speedup_denoise": sum(full.denoise_ms) / sum(run.denoise_ms),
-        "speedup_dit": sum(full.dit_ms) / sum(run.dit_ms),
-        "speedup_chunk": sum(full.chunk_ms) / sum(run.chunk_ms),
+        "skipped_work": work,
+        **_speeds(run, full, base, work),
         **percentiles(run.chunk_ms, "chunk"),
         "psnr_full": _pooled_psnr(made[:, 1:], exact[:, 1:]),
         **{name: _mean(per_chunk, name) for name in ("ssim_full", "psnr_reference", "ssim_reference")},
-        "true_cost_db": float((psnr(exact[:, 1:], true[:, 1:]) - psnr(made[:, 1:], true[:, 1:])).mean()),
+        "true_cost_db": float((psnr(first[:, 1:], true[:, 1:]) - psnr(made[:, 1:], true[:, 1:])).mean()),
         "speed_error": speed,
         "yaw_rate_error": yaw,
         "motion_energy_ratio": float(motion_energy(made) / motion_energy(true).clamp_min(1e-6)),
-        "gate_overhead": gate_ms / sum(full.denoise_ms),
         "cache_mb": max((cache["bytes"] for cache in run.caches if cache is not None), default=0) / 2**20,
         "chunks": chunks,
     }
     return row, per_chunk
+
+
+def _speeds(run: Run, full: Run, base: Run, work: float) -> dict[str, float]:
+    """Speed-ups over `base`; what the skipped work implies for the denoising passes over `full`, and how much was reached."""
+    implied = 1.0 / (1.0 - work)
+    own = sum(full.denoise_ms) / sum(run.denoise_ms)
+    gate_ms = sum(cache["gate_us"] for cache in run.caches if cache is not None) / 1e3
+    return {
+        "speedup_denoise": sum(base.denoise_ms) / sum(run.denoise_ms),
+        "speedup_dit": sum(base.dit_ms) / sum(run.dit_ms),
+        "speedup_chunk": sum(base.chunk_ms) / sum(run.chunk_ms),
+        "speedup_cache": own,
+        "speedup_implied": implied,
+        "reached": own / implied,
+        "gate_overhead": gate_ms / sum(full.denoise_ms),
+    }
 
 
 def _chunk_row(

@@ -1,12 +1,25 @@
 """Results put together: means per method and group, and the frontier as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-LABELS = ("name", "tier", "group", "protocol", "scenario")
+LABELS = ("name", "tier", "group", "protocol", "scenario", "steps", "about")
 HIGHEST = ("chunk_ms_p99", "cache_mb")
 TOTAL = ("chunks",)
+COLUMNS = {
+    "skip": "skip",
+    "speedup_dit": "DiT x",
+    "speedup_chunk": "chunk x",
+    "speedup_implied": "implied x",
+    "reached": "reached",
+    "gate_overhead": "gate",
+    "psnr_full": "full dB",
+    "true_cost_db": "cost dB",
+    "speed_error": "speed",
+    "yaw_rate_error": "yaw",
+    "motion_energy_ratio": "motion",
+}
 PANELS = {
     "true_cost_db": "true cost [dB]",
     "psnr_full": "PSNR to full compute [dB]",
@@ -16,15 +29,21 @@ MARKERS = "os^Dv"  # of the groups
 
 
 def averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per method and group from rows per scenario: means, but the largest p99 and size and all chunks."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """One row per contestant, protocol and group from rows per scenario: means, but the largest p99 and size and all chunks."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["name"], row["group"]), []).append(row)
+        groups.setdefault((row["name"], row["protocol"], row["group"]), []).append(row)
     return [_merged(members) for members in groups.values()]
 
 
+def overall(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per contestant and protocol from rows per group: means over the groups."""
+    everything = [{**row, "group": "all"} for row in rows]
+    return averages(everything)
+
+
 def _merged(members: list[dict[str, Any]]) -> dict[str, Any]:
-    merged = {name: members[0][name] for name in LABELS if name != "scenario"}
+    merged = {name: members[0][name] for name in LABELS if name in members[0] and name != "scenario"}
     for name in members[0]:
         if name not in LABELS:
             values = [member[name] for member in members]
@@ -61,3 +80,18 @@ def pareto(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def terminal_table(rows: Sequence[Mapping[str, Any]], title: str) -> Any:
+    """The rows as a rich table, by group."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("", *COLUMNS.values(), title=title, box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
+    for group in dict.fromkeys(row["group"] for row in rows):
+        table.add_section()
+        table.add_row(group, style="bold")
+        for row in rows:
+            if row["group"] == group:
+                table.add_row(row["name"], *(f"{row[key]:.2f}" for key in COLUMNS))
+    return table

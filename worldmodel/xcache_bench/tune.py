@@ -1,0 +1,70 @@
+"""Choosing the tiers' numbers: a sweep on scenarios that no report shows, and what it suggests."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xcache_core import Policy
+from xcache_core.plan import Cut
+
+from .methods import FULL, Contestant, variant
+
+CHOICE_SEED = 100
+CHOICE_SCENARIOS: Mapping[str, tuple[str, ...]] = {
+    "urban_street": ("urban_cruise",),
+    "highway": ("highway_cruise",),
+    "turning": ("u_turn",),
+    "stop_and_go": ("urban_follow_bus",),
+}
+FLOORS, QUICK_FLOORS = (0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6), (0.99, 0.9)
+ANY = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=1e9)
+CUTS: tuple[Cut, ...] = ("frame", "view")
+SLACK = 0.02  # by which motion may be worse than that of full compute
+SAFE_DB, BALANCED_COST_DB, FAST_COST_DB = 40.0, 0.2, 0.5
+
+
+def candidates(quick: bool = False) -> list[Contestant]:
+    """Cuts x floors x anchors, with the floor as the threshold, and a cache that is held back by the schedule alone."""
+    found = []
+    for cut in CUTS:
+        for front in (0, 1):
+            for floor in QUICK_FLOORS if quick else FLOORS:
+                policy = Policy(front=front, floor=floor, margin=4.0, max_deviation=4.0)
+                found.append(variant(f"{cut} {floor} front {front}", policy, repr(policy), cut=cut))
+        found.append(variant(f"{cut} any", ANY, repr(ANY), cut=cut))
+    return found
+
+
+def suggest(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The fastest row that keeps each tier's promise, from means over all groups; full compute where none does.
+
+    `safe`: at least 40 dB to full compute. `balanced`: a true cost of at most 0.2 dB, and motion no worse than that of
+    full compute by more than 0.02. `fast`: a true cost of at most 0.5 dB.
+    """
+    exact = next(row for row in rows if row["name"] == FULL)
+    promises = {
+        "safe": lambda row: row["psnr_full"] >= SAFE_DB,
+        "balanced": lambda row: row["true_cost_db"] <= BALANCED_COST_DB and moves_as(row, exact),
+        "fast": lambda row: row["true_cost_db"] <= FAST_COST_DB,
+    }
+    return {
+        tier: max((row for row in rows if keeps(row)), key=lambda row: row["speedup_dit"], default=exact)
+        for tier, keeps in promises.items()
+    }
+
+
+def moves_as(row: Mapping[str, Any], exact: Mapping[str, Any]) -> bool:
+    """Whether motion is no worse than full compute's."""
+    worse = [row[key] - exact[key] for key in ("speed_error", "yaw_rate_error")]
+    worse.append(abs(row["motion_energy_ratio"] - 1) - abs(exact["motion_energy_ratio"] - 1))
+    return max(worse) <= SLACK
+
+
+def frontier(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows that no other beats in both speed and true cost, fastest first."""
+    fastest = sorted(rows, key=lambda row: -row["speedup_dit"])
+    best, lowest = [], float("inf")
+    for row in fastest:
+        if row["true_cost_db"] < lowest:
+            best.append(row)
+            lowest = row["true_cost_db"]
+    return best
