@@ -38,9 +38,12 @@ class Keeper:
             "ended": live.ended,
             "setup": (live.setup, live.cameras, live.encoding),
         }
-        return await self.snapshots.add(
+        snapshot = await self.snapshots.add(
             live.owner, live.name, answer.state, why, observation=dict(live.observation), **values
         )
+        if live.recorder is not None:
+            live.recorder.snapshot(snapshot)
+        return snapshot
 
     async def keep_for_next_server(self, sessions: Sequence[LiveSession]) -> None:
         """Write these sessions, and the snapshots that drivers asked for, to disk; drivers hear their handles."""

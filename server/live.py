@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from clients.protocol import Camera, Frames, Notice, ProtocolError, Reset, SessionInfo, Started, Stepped
 from clients.protocol.requests import Encoding
 
+from .logbook import Logbook
 from .messages import Chunk
 from .pool import Worker
-from .recording import Recorder
 from .reward import chunk_reward
 from .session import Session, Staged
 from .snapshots import Snapshot
@@ -49,7 +49,7 @@ class LiveSession:
     active_s: float = 0.0  # when its driver last said something
     pacer: asyncio.Task[None] | None = None
     waiting: asyncio.Future[Stepped] | None = None  # real time: the driver's unanswered step
-    recorder: Recorder | None = None
+    recorder: Logbook | None = None
 
     @property
     def name(self) -> str:

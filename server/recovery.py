@@ -67,6 +67,8 @@ class Recovery:
             await self._registry.close(live, "worker_lost")
             return
         adopt(live, snapshot)
+        if live.recorder is not None:
+            live.recorder.restore(snapshot)
         live.error = None
         live.state.recovered(snapshot.next_chunk, snapshot.ended)
         live.recovered.set()

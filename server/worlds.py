@@ -9,7 +9,7 @@ from .chunks import Chunks
 from .config import ServerConfig
 from .keeper import Keeper, adopt, restore_values
 from .live import LiveSession
-from .logbook import record_reset, record_restore
+from .logbook import Logbook
 from .messages import ForkWork, OpenWork, RestoreWork
 from .pacer import Pacer
 from .pool import WorkerPool
@@ -49,7 +49,8 @@ class Worlds:
             every = request.snapshot_every
             live.snapshot_every = self._config.snapshot_every if every is None else every
             live.observe(chunk)
-            record_reset(live, chunk, self._config.record_dir, self._pool.describe())
+            if log := self._begin_log(live):
+                log.reset(setup, chunk)
             self._chunks.publish(live, -1, chunk)
             self._pacer.start(live)
             self._keeper.take_if_due(live)
@@ -67,7 +68,8 @@ class Worlds:
             )
             adopt(live, snapshot)
             self._pacer.start(live)
-            record_restore(live, snapshot)
+            if log := live.recorder or self._begin_log(live):
+                log.restore(snapshot)
             self._keeper.take_if_due(live, force=True)
             return Restored.model_construct(
                 id=request_id,
@@ -108,12 +110,25 @@ class Worlds:
                 ErrorCode.BAD_REQUEST, "expected a server that records, got one without record_dir"
             )
 
+    def _begin_log(self, live: LiveSession) -> Logbook | None:
+        """A new world ends the recording that there was, and begins one if its reset asked for that."""
+        assert live.setup is not None
+        if live.recorder is not None:
+            live.recorder.close()
+        live.recorder = None
+        if live.setup.record and self._config.record_dir is not None:
+            info, folder = self._pool.describe(), self._config.record_dir
+            live.recorder = Logbook(folder, live.name, info, live.worker.engine, live.encoding)
+        return live.recorder
+
     def _copy(self, parent: LiveSession, name: str) -> LiveSession:
         live = self._registry.add(name, parent.owner, parent.worker, "forked")
         live.encoding, live.setup, live.cameras = parent.encoding, parent.setup, parent.cameras
         live.observation, live.ended = dict(parent.observation), parent.ended
         live.progress_m, live.snapshot_every = parent.progress_m, parent.snapshot_every
         live.state.continue_as(parent.state)
+        if parent.recorder is not None and (log := self._begin_log(live)):
+            log.branch(parent.recorder)
         self._pacer.start(live)
         self._keeper.take_if_due(live, force=True)
         return live
