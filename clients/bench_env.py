@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..benchmarking import envelope, write_json
-from ..client import Client, connect
-from ..local import local_server
+from .benchmarking import envelope, write_json
+from .client import Client, connect
+from .local import local_server
 
 SCENARIO = "zero"
 TURN = 4  # steps in a row
@@ -76,7 +76,7 @@ def measure(sessions: int, steps: int, resets: int) -> dict[str, Any]:
 
 def rate(url: str, sessions: int, steps: int, choices: dict[str, Any]) -> dict[str, float]:
     """Session steps per second through the vector environment and through the bare client, medians."""
-    from .drive_vector_env import DriveVectorEnv
+    from .gym import DriveVectorEnv
 
     envs = DriveVectorEnv(sessions, url=url, scenario=SCENARIO, **choices)
     with connect(url, sessions=sessions) as client:
@@ -115,7 +115,7 @@ def rate(url: str, sessions: int, steps: int, choices: dict[str, Any]) -> dict[s
 
 def reset_times(url: str, count: int) -> dict[str, float]:
     """Milliseconds to begin an episode: opened anew, and restored from the snapshot of its beginning; medians."""
-    from .drive_env import DriveEnv
+    from .gym import DriveEnv
 
     times = {}
     for name, restore in (("open_ms", False), ("restore_ms", True)):
