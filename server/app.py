@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket
 
 from clients.protocol import SUBPROTOCOL, ErrorCode, ProtocolError
@@ -13,7 +14,7 @@ from clients.protocol import SUBPROTOCOL, ErrorCode, ProtocolError
 from .auth import Principal
 from .config import ServerConfig
 from .driver_socket import DriverSocket
-from .rest import problem_response, public, v1
+from .rest import Problem, problem_response, public, v1
 from .state import Server
 from .version import VERSION
 from .viewer_socket import ViewerSocket
@@ -37,6 +38,7 @@ def build_app(config: ServerConfig) -> FastAPI:
     app.include_router(web)
     app.add_exception_handler(ProtocolError, _protocol_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
     app.add_api_websocket_route("/v1/drive", _socket(DriverSocket, "driver"))
     app.add_api_websocket_route("/v1/view", _socket(ViewerSocket, "viewer"))
     return app
@@ -92,3 +94,12 @@ async def _validation_error(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return problem_response(ProtocolError(ErrorCode.BAD_MESSAGE, f"{where}: {first['msg']}"[:500]))
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """What the framework refuses by itself, in the same shape: unknown path or method, a body that is not JSON."""
+    assert isinstance(error, HTTPException)
+    problem = Problem(code=ErrorCode.BAD_MESSAGE, message=str(error.detail), retryable=False)
+    return Response(
+        problem.model_dump_json(), error.status_code, headers=error.headers, media_type="application/json"
+    )
