@@ -1,11 +1,12 @@
 /**
- * The ego and everybody round it from above, heading up: boxes, speeds, where the ego has been, where the route lies.
+ * The ego and everybody round it from above, heading up: roads, route, boxes, speeds, where the ego has been.
  *
- * Drawn from the messages alone. They carry no map: the route is known at the ego only (offset and heading error), so
+ * Until the map has come, or where the engine has none, the route is known at the ego only (offset and heading error):
  * it is drawn as its tangent there, and as the points that it has passed.
  */
 
 import { colour, context2d } from "./dom.js";
+import { RoadMap } from "./road_map.js";
 
 const EGO = { length: 4.7, width: 1.9, toCentre: 1.4 };
 const AHEAD_M = 42;
@@ -22,6 +23,13 @@ export class BirdsEye {
     this.trail = []; // [x, y] of the rear axle
     this.route = []; // [x, y] of the route beside it
     this.scene = null;
+    this.map = null;
+    this.draw();
+  }
+
+  /** The roads of this world, as the server gives them. */
+  showMap(map) {
+    this.map = new RoadMap(map);
     this.draw();
   }
 
@@ -49,15 +57,29 @@ export class BirdsEye {
       const [dx, dy] = [px - x, py - y];
       return [width / 2 + (cos * dx - sin * dy) * metres, AHEAD_M * metres - (sin * dx + cos * dy) * metres];
     };
+    this.#roads(context, width, metres, turn, x, y);
     this.#rings(context, width, metres);
-    this.#path(context, this.route.map((point) => toPixel(...point)), colour("route"), 1.5, [4, 3]);
-    this.#routeAhead(context, toPixel, metres);
+    if (!this.map) {
+      this.#path(context, this.route.map((point) => toPixel(...point)), colour("route"), 1.5, [4, 3]);
+      this.#routeAhead(context, toPixel);
+    }
     this.#path(context, this.trail.map((point) => toPixel(...point)), colour("trail"), 2);
     this.#agents(context, toPixel, yaw, metres);
     this.#camera(context, width, metres);
     const centre = toPixel(x + EGO.toCentre * Math.cos(yaw), y + EGO.toCentre * Math.sin(yaw));
     box(context, centre, 0, EGO.length * metres, EGO.width * metres, colour("ego"));
     velocity(context, centre, 0, speed * metres, colour("ego"));
+  }
+
+  #roads(context, width, metres, turn, x, y) {
+    if (!this.map) return;
+    context.save();
+    context.translate(width / 2, AHEAD_M * metres);
+    context.scale(metres, -metres);
+    context.rotate(turn);
+    context.translate(-x, -y);
+    this.map.draw(context, this.scene.metrics.lights);
+    context.restore();
   }
 
   /** Distances, so that a glance gives metres. */

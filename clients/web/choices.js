@@ -3,42 +3,51 @@
 import { el, humanName } from "./dom.js";
 
 const MEMORY = "roadloop.choices";
-// Quality tiers of X-Cache by engine; the others have nothing to reuse.
-const TIERS = { worldmodel: ["exact", "safe", "balanced", "fast"] };
+const OF_THE_SCENARIO = "default";
 
 export class Choices {
-  constructor(form) {
+  /** @param onTier called with a tier that somebody has picked. */
+  constructor(form, onTier) {
     this.form = form;
-    form.addEventListener("change", () => localStorage.setItem(MEMORY, JSON.stringify(this.#raw())));
+    form.addEventListener("change", ({ target }) => {
+      localStorage.setItem(MEMORY, JSON.stringify(this.#raw()));
+      if (target.name === "tier") onTier(target.value);
+    });
   }
 
-  /** Offer what the server can do. */
-  fill(info) {
-    this.tiers = info.tiers ?? TIERS[info.engine] ?? ["exact"];
-    const { scenario, rig, tier } = this.form.elements;
-    scenario.replaceChildren(...grouped(info.scenarios));
+  /** Offer what the server can do: its description, and its scenarios `{name, title, group, ...}`. */
+  fill(info, scenarios) {
+    this.tiers = info.tiers;
+    const { scenario, rig, tier, weather, time_of_day } = this.form.elements;
+    scenario.replaceChildren(...grouped(scenarios));
     rig.replaceChildren(...Object.keys(info.rigs).map((name) => new Option(name, name)));
     rig.value = info.default_rig;
     tier.replaceChildren(...this.tiers.map((name) => new Option(name, name)));
     tier.disabled = this.tiers.length < 2;
+    const driveable = scenarios.some(({ map }) => map); // the zero engine's pictures have no weather
+    for (const [field, names] of [[weather, info.weathers], [time_of_day, info.times_of_day]]) {
+      field.replaceChildren(new Option(OF_THE_SCENARIO, ""), ...names.map((name) => new Option(humanName(name), name)));
+      field.disabled = !driveable;
+    }
     if (info.scenarios.includes("urban_cruise")) scenario.value = "urban_cruise";
     this.#recall();
   }
 
   /** The choices as fields of a reset. */
   setup() {
-    const { scenario, rig, seed, tier, mode } = this.#raw();
-    return { scenario, rig, seed: Math.max(0, Math.trunc(Number(seed)) || 0), mode, options: { tier } };
+    const { scenario, rig, seed, tier, weather, time_of_day, mode } = this.#raw();
+    const options = { tier, weather: weather || null, time_of_day: time_of_day || null };
+    return { scenario, rig, seed: Math.max(0, Math.trunc(Number(seed)) || 0), mode, options };
   }
 
   /** Show a setup that came from elsewhere: a resumed session. */
   show({ scenario, rig, seed, mode, options }) {
-    this.#put({ scenario, rig, seed, mode, tier: options?.tier });
+    this.#put({ scenario, rig, seed, mode, tier: options?.tier, weather: options?.weather ?? "", time_of_day: options?.time_of_day ?? "" });
   }
 
   #raw() {
     // Not FormData: it leaves out a disabled picker.
-    const fields = ["scenario", "rig", "seed", "tier", "mode"];
+    const fields = ["scenario", "rig", "seed", "tier", "weather", "time_of_day", "mode"];
     return Object.fromEntries(fields.map((name) => [name, this.form.elements[name].value]));
   }
 
@@ -54,21 +63,19 @@ export class Choices {
   #put(values) {
     for (const [name, value] of Object.entries(values)) {
       const field = this.form.elements[name];
-      const offered = field?.options ? [...field.options].some((option) => option.value === value) : field;
-      if (offered && value !== undefined) field.value = value;
+      if (!field || field.disabled || value === undefined || value === null) continue;
+      const offered = field.options ? [...field.options].some((option) => option.value === value) : true;
+      if (offered) field.value = value;
     }
   }
 }
 
-/** `urban_rain_night` becomes "urban rain night" in the group urban; a name of its own stands alone. */
-function grouped(names) {
+/** The scenarios as options, in the groups that they belong to. */
+function grouped(scenarios) {
   const groups = new Map();
-  for (const name of names) {
-    const group = name.split("_")[0];
-    groups.set(group, [...(groups.get(group) ?? []), name]);
-  }
-  return [...groups].map(([group, members]) => {
-    const options = members.map((name) => new Option(humanName(name), name));
-    return members.length === 1 ? options[0] : el("optgroup", { label: group }, ...options);
+  for (const scenario of scenarios) groups.set(scenario.group, [...(groups.get(scenario.group) ?? []), scenario]);
+  return [...groups].flatMap(([group, members]) => {
+    const options = members.map(({ name, title }) => Object.assign(new Option(humanName(name), name), { title }));
+    return group ? [el("optgroup", { label: humanName(group) }, ...options)] : options;
   });
 }

@@ -49,19 +49,14 @@ export class Driver {
     return ready;
   }
 
-  /** End the sessions and the connection. */
-  async close() {
+  /** End the connection and the sessions, all but the first `kept`: those wait for another driver while their lease runs. */
+  async close(kept = 0) {
     this.stopped = true;
     const connection = this.connection;
-    const ends = this.sessions.map(({ session }) => connection?.request({ type: "close", session }).catch(() => null));
+    const ending = this.sessions.slice(kept);
+    const ends = ending.map(({ session }) => connection?.request({ type: "close", session }).catch(() => null));
     await Promise.race([Promise.all(ends), sleep(1000)]);
     connection?.close();
-  }
-
-  /** Let the connection go but not the sessions: their lease runs. */
-  leave() {
-    this.stopped = true;
-    this.connection?.close();
   }
 
   /** Start every session's world; `choices[i]` overrides the common `setup` (scenario, seed, rig, options, mode). */
@@ -98,6 +93,11 @@ export class Driver {
       this.snapshots.clear();
       if (copy) await this.#ask({ type: "close", session: copy.session });
     });
+  }
+
+  /** Another tier for the first session, between two chunks. */
+  setTier(tier) {
+    return this.#exclusive(() => this.#ask({ type: "set_tier", session: this.sessions[0].session, tier }));
   }
 
   /** Let the world run. */

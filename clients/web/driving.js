@@ -10,14 +10,16 @@ const STALL_S = 3;
 const LOST_RECENTLY_MS = 60_000;
 const ENDINGS = { success: "You are there", failure: "The episode is over", timeout: "Time is up" };
 
-/** The session that this tab drove before it was loaded again: `{sessions, setup}`, or null. */
+/** The session that this tab drove before it was loaded again: `{sessions, setup, borrowed}`, or null. */
 export function keptDriving() {
   return JSON.parse(sessionStorage.getItem(MEMORY) ?? "null");
 }
 
 export class Driving {
-  constructor(page) {
+  /** @param borrowed whether another driver had the wheel and gets it back. */
+  constructor(page, borrowed = false) {
     this.page = page;
+    this.borrowed = borrowed;
     this.setup = null; // fields of the reset that made the world
     this.tierBeside = null; // of the second session, when it differs
     this.pictures = null; // in real time: where pictures come from
@@ -41,16 +43,17 @@ export class Driving {
     if (setup) driver.mode = setup.mode;
     this.page.status.say("busy", "connecting");
     await driver.open(1, resume);
-    for (const [index, { cameras }] of resume.entries()) this.page.newWorld(index, cameras);
+    for (const [index, { cameras, session }] of resume.entries()) this.page.newWorld(index, cameras, session);
     this.#watchIfRealtime();
     this.#showPhase();
+    if (this.borrowed && driver.mode === "realtime") driver.go(); // that world does not wait
   }
 
   close() {
     sessionStorage.removeItem(MEMORY);
     this.pictures?.close();
     this.closed = true;
-    this.driver.close();
+    this.driver.close(this.borrowed ? 1 : 0);
   }
 
   get sessions() {
@@ -66,6 +69,14 @@ export class Driving {
     this.page.status.say("busy", "building the world");
     const tier = this.tierBeside ?? setup.options.tier;
     await this.page.attempt(this.driver.reset(setup, [{}, { options: { ...setup.options, tier } }]));
+  }
+
+  /** Another X-Cache tier from the next chunk on; the world goes on as it is. The second world keeps its own. */
+  async setTier(tier) {
+    if (!this.setup || !(await this.page.attempt(this.driver.setTier(tier)))) return;
+    this.setup = { ...this.setup, options: { ...this.setup.options, tier } };
+    this.page.toolbar.offerBeside(this.page.choices.tiers, tier);
+    this.#remember();
   }
 
   again() {
@@ -91,7 +102,7 @@ export class Driving {
     page.views[1].visible = choice !== "";
     page.views.forEach((view) => view.title(""));
     if (choice !== "" && (await page.attempt(driver.fork()))) {
-      page.newWorld(1, driver.sessions[0].cameras);
+      page.newWorld(1, driver.sessions[0].cameras, null);
       if (page.views[0].last) page.show(1, page.views[0].last);
       if (choice !== "copy") {
         this.tierBeside = choice;
@@ -105,7 +116,7 @@ export class Driving {
 
   #started(index, started) {
     const opening = { ...started, chunk: -1 };
-    this.page.newWorld(index, started.cameras);
+    this.page.newWorld(index, started.cameras, started.session);
     this.page.show(index, opening);
     if (index > 0) return;
     this.page.instruments.opening(opening);
@@ -188,7 +199,7 @@ export class Driving {
   /** The second session is not kept: a reload leaves it to its lease. */
   #remember() {
     const sessions = this.driver.sessions.slice(0, 1).map(({ session, token }) => ({ session, token }));
-    if (sessions.length && this.setup) sessionStorage.setItem(MEMORY, JSON.stringify({ sessions, setup: this.setup }));
+    if (sessions.length && this.setup) sessionStorage.setItem(MEMORY, JSON.stringify({ sessions, setup: this.setup, borrowed: this.borrowed }));
   }
 
   tick(now) {

@@ -14,7 +14,7 @@ export class Instruments {
     this.stages = new StageChart($("#timing canvas"), $("#timing .legend"));
     this.cache = new XCachePanel({
       canvas: $("#cache-map"), history: $("#cache-history"), rate: $("#skip-rate"), tier: $("#cache-tier"),
-      reasons: $("#cache-reasons"), absent: $("#xcache .absent"), present: $("#xcache .present"),
+      reasons: $("#cache-reasons"), shadow: $("#shadow-error"), absent: $("#xcache .absent"), present: $("#xcache .present"),
     });
     const redraw = () => [this.above, this.stages, this.cache].forEach((panel) => panel.draw());
     new ResizeObserver(redraw).observe($("#panels"));

@@ -16,15 +16,16 @@ import { Watching } from "./watching.js";
 
 class Page {
   constructor() {
+    this.kept = null; // {session, message} of a world whose driver changes
     this.role = null; // Driving, Watching, or null while nobody has chosen
     this.rest = new Rest();
     this.rest.token = keptToken();
     this.status = new Status($("#status"), $("#card"), $("#toast"));
-    this.choices = new Choices($("#choices"));
+    this.choices = new Choices($("#choices"), (tier) => this.driving?.setTier(tier));
     this.instruments = new Instruments();
     this.recorder = new Recorder();
     this.views = [$("#view-a"), $("#view-b")].map((element) => new View(element, (name) => this.#pointAt(name)));
-    this.hands = new Hands(() => this.driving?.driver.go());
+    this.hands = new Hands(() => this.#wake());
     this.hands.attachTouch($("#wheel"), [[$("#go-pedal"), 0.6], [$("#brake-pedal"), -0.7]]);
     this.sessionList = new SessionList($("#sessions ul"), $("#sessions .absent"), this.rest, (name) => this.watch(name));
     this.toolbar = new Toolbar(this);
@@ -35,39 +36,42 @@ class Page {
     this.info = await enter(this.rest, this.status);
     this.dtMs = this.info.dt_us / 1000;
     this.chunkMs = this.info.frames_per_chunk * this.dtMs;
-    this.choices.fill(this.info);
+    const scenarios = await this.rest.get("v1/scenarios");
+    this.hasMaps = scenarios.some(({ map }) => map);
+    this.choices.fill(this.info, scenarios);
     const { engine, model, model_digest: digest, determinism } = this.info;
     $("header h1").title = `${engine} · model ${model} ${digest.slice(0, 12)} · ${determinism}`;
     await this.#route();
   }
 
-  /** Watch the session in the address, go on with this tab's own, or wait for a choice. */
+  /** Watch the session in the address, go on with this tab's own, watch whoever drives, or wait for a choice. */
   async #route() {
     const watched = new URLSearchParams(location.hash.slice(1)).get("watch");
     if (watched) return this.watch(watched);
     const sessions = await this.rest.get("v1/sessions").catch(() => []);
     const kept = keptDriving();
+    const driven = newestDriven(sessions);
     if (this.role !== null) return null; // somebody was quicker
     const own = kept && sessions.find(({ session, scenario }) => session === kept.sessions[0].session && scenario);
     if (own) {
       const cameras = this.info.rigs[own.rig].filter(({ name }) => own.cameras.includes(name));
-      return this.attempt(this.attach(kept.sessions.map((session) => ({ ...session, cameras })), kept.setup));
+      const attached = kept.sessions.map((session) => ({ ...session, cameras }));
+      return this.attempt(this.attach(attached, kept.setup, kept.borrowed));
     }
-    return this.idle(sessions.filter(({ driven, scenario }) => driven && scenario).at(-1)?.session);
+    return driven ? this.watch(driven, false) : this.idle();
   }
 
   // Roles ------------------------------------------------------------------------------------------------------
 
-  /** Nobody drives here; `driven` is a session that somebody else drives. */
-  idle(driven = null) {
+  /** Nobody drives or watches here. */
+  idle() {
     this.#take(null);
     const { rigs, default_rig } = this.info;
     this.views[0].setCameras(rigs[this.choices.setup().rig] ?? rigs[default_rig], this.dtMs);
     this.views[0].mosaic.blank();
     this.status.say("good", `ready: ${this.info.engine}`);
-    const actions = [["Drive", () => this.attempt(this.drive(this.choices.setup()))]];
-    if (driven) actions.unshift(["Watch the running session", () => this.watch(driven)]);
-    this.status.show("Take the wheel", "Choose a scenario above and drive it, or watch a session below.", actions);
+    const drive = () => this.attempt(this.drive(this.choices.setup()));
+    this.status.show("Take the wheel", "Choose a scenario above and drive it, or watch a session below.", [["Drive", drive]]);
   }
 
   /** Drive a scenario, in the session of this page if it has one. */
@@ -83,31 +87,66 @@ class Page {
     await this.role.start(setup);
   }
 
-  /** Drive sessions that exist: `{session, token, cameras}` each. */
-  async attach(sessions, setup) {
+  /** Drive sessions that exist: `{session, token, cameras}` each; `borrowed` ones go back to their driver afterwards. */
+  async attach(sessions, setup, borrowed = false) {
     this.choices.show(setup);
-    this.#take(new Driving(this));
+    this.#take(new Driving(this, borrowed));
     this.toolbar.offerBeside(this.choices.tiers, setup.options.tier);
     await this.role.open(sessions, setup);
     this.sessionList.setCurrent(this.role.sessions);
   }
 
-  /** Watch a session that is driven elsewhere. */
-  watch(session) {
+  /** Watch a session that is driven elsewhere; `named` puts it into the address. */
+  watch(session, named = true) {
     this.#take(null);
-    history.replaceState(null, "", `#watch=${session}`);
+    if (named) history.replaceState(null, "", `#watch=${session}`);
     this.#take(new Watching(this, session), true);
     this.sessionList.setCurrent([session]);
   }
 
+  /** What was watched has ended: whoever drives next, if somebody does soon. */
+  async watchAnother() {
+    history.replaceState(null, "", location.pathname + location.search);
+    this.role?.close();
+    this.role = null;
+    this.status.say("busy", "waiting for the next world");
+    for (let tries = 0; tries < 8 && this.role === null; tries++) {
+      const driven = newestDriven(await this.rest.get("v1/sessions").catch(() => []));
+      if (this.role === null && driven) return this.watch(driven, false);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+    return this.role === null ? this.idle() : null;
+  }
+
+  /** Drive the watched session in its driver's place, or give it back. */
+  async swapTheWheel() {
+    if (this.driving?.borrowed) {
+      this.#keepShowing(this.driving.sessions[0]);
+      this.watch(this.driving.sessions[0], false);
+    } else if (this.watching) await this.#steer((session) => this.rest.post(`v1/sessions/${session}/wheel`), true);
+  }
+
   /** Copy the watched session and drive the copy. */
-  async takeTheWheel() {
-    const { session } = this.role;
+  async driveCopy() {
+    await this.#steer(async (session) => (await this.rest.post(`v1/sessions/${session}/fork`, { count: 1 }))[0], false);
+  }
+
+  /** Attach to the watched session or to what `obtain` makes of it. */
+  async #steer(obtain, borrowed) {
+    const { session } = this.watching;
     const { cameras } = this.views[0].mosaic;
+    this.#keepShowing(session);
     const seen = await this.rest.get(`v1/sessions/${session}`);
-    const [copy] = await this.rest.post(`v1/sessions/${session}/fork`, { count: 1 });
-    const setup = { ...this.choices.setup(), scenario: seen.scenario, rig: seen.rig, mode: seen.mode };
-    await this.attach([{ session: copy.session, token: copy.resume_token, cameras }], setup);
+    const taken = await obtain(session);
+    const { scenario, rig, mode, seed, tier } = seen;
+    const setup = { scenario, rig, mode, seed, options: { ...this.choices.setup().options, tier } };
+    this.kept.session = taken.session;
+    await this.attach([{ session: taken.session, token: taken.resume_token, cameras }], setup, borrowed);
+  }
+
+  /** The world stays the same while its driver changes: its last chunk is shown until the next one comes. */
+  #keepShowing(session) {
+    this.kept = { session, message: this.views[0].last };
   }
 
   /** The driver's role, or null. */
@@ -115,11 +154,23 @@ class Page {
     return this.role instanceof Driving ? this.role : null;
   }
 
+  /** The viewer's role, or null. */
+  get watching() {
+    return this.role instanceof Watching ? this.role : null;
+  }
+
+  /** A driving key or pedal was touched. */
+  #wake() {
+    if (this.watching) this.status.note("Somebody else is driving. T takes the wheel.", 3);
+    this.driving?.driver.go();
+  }
+
   #take(role, keepAddress = false) {
     this.role?.close();
     if (this.recorder.recording) this.film();
     this.role = role;
     document.body.dataset.role = role === null ? "idle" : this.driving ? "drive" : "watch";
+    this.toolbar.showWheel(this.driving?.borrowed ?? false, this.watching !== null);
     this.views[1].visible = false;
     this.views.forEach((view) => view.title(""));
     this.instruments.clear(this.chunkMs);
@@ -132,9 +183,24 @@ class Page {
   // What the roles use -----------------------------------------------------------------------------------------
 
   /** Another world in view `index`. */
-  newWorld(index, cameras) {
+  newWorld(index, cameras, session) {
     this.views[index].setCameras(cameras, this.dtMs);
-    if (index === 0) this.instruments.clear(this.chunkMs);
+    if (index > 0) return;
+    this.instruments.clear(this.chunkMs);
+    this.#showMap(session);
+    const kept = this.kept?.session === session ? this.kept.message : null;
+    this.kept = null;
+    if (!kept) return;
+    this.views[0].last = kept;
+    this.instruments.opening(kept);
+  }
+
+  /** The roads, where the engine has any and the world is still the same when they come. */
+  async #showMap(session) {
+    this.mapOf = session;
+    if (!this.hasMaps) return;
+    const map = await this.rest.get(`v1/sessions/${encodeURIComponent(session)}/map`).catch(() => null);
+    if (map && this.mapOf === session) this.instruments.above.showMap(map);
   }
 
   /** A chunk's pictures; both views start a chunk at the same moment. */
@@ -196,6 +262,11 @@ class Page {
     this.instruments.showFps(this.views[0].mosaic.rate());
     this.role?.tick(performance.now());
   }
+}
+
+/** Name of the newest session with a world and a driver, or undefined. */
+function newestDriven(sessions) {
+  return sessions.filter(({ driven, scenario }) => driven && scenario).at(-1)?.session;
 }
 
 new Page().begin();

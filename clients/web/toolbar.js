@@ -17,6 +17,14 @@ export class Toolbar {
     $("#beside").disabled = mode === "realtime";
   }
 
+  /** Who has the wheel. */
+  showWheel(borrowed, watching) {
+    $("#swap").hidden = !borrowed && !watching;
+    $("#swap").firstChild.textContent = borrowed ? "Give the wheel back " : "Take the wheel ";
+    $("#leave").textContent = watching ? "Stop watching" : "End session";
+    $("#leave").hidden = borrowed;
+  }
+
   showRewind(possible) {
     $("#rewind").disabled = !possible;
   }
@@ -30,7 +38,9 @@ export class Toolbar {
   offerBeside(tiers = [], tier = "exact") {
     const others = tiers.filter((name) => name !== tier);
     const offers = [["", "nothing"], ["copy", "a copy, from here"], ...others.map((name) => [name, `${name}, from the start`])];
+    const { value } = $("#beside");
     $("#beside").replaceChildren(...offers.map(([name, label]) => new Option(label, name)));
+    if (offers.some(([name]) => name === value)) $("#beside").value = value;
   }
 
   #buttons() {
@@ -41,11 +51,12 @@ export class Toolbar {
       again: () => page.driving?.again(),
       film: () => page.film(),
       log: () => page.recorder.saveLog(),
-      take: () => page.attempt(page.takeTheWheel()),
+      swap: () => page.attempt(page.swapTheWheel()),
+      copy: () => page.attempt(page.driveCopy()),
       leave: () => page.idle(),
     };
     for (const [id, act] of Object.entries(clicks)) $(`#${id}`).addEventListener("click", act);
-    this.keys = { KeyP: clicks.pause, KeyB: clicks.rewind, KeyR: clicks.again };
+    this.keys = { KeyP: clicks.pause, KeyB: clicks.rewind, KeyR: clicks.again, KeyT: clicks.swap };
     $("#film").hidden = !page.recorder.canFilm;
   }
 
@@ -57,6 +68,7 @@ export class Toolbar {
       page.attempt(page.drive(page.choices.setup()));
     });
     $("#choices [name=rig]").addEventListener("change", () => page.role === null && page.idle());
+    $("#choices [name=tier]").addEventListener("change", ({ target }) => page.driving && target.blur());
     $("#beside").addEventListener("change", ({ target }) => {
       target.blur();
       page.driving?.beside(target.value);

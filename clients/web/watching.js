@@ -10,8 +10,8 @@ export class Watching {
     this.lastChunk = null; // when it came
     page.status.say("busy", "connecting");
     this.watcher = new Watcher(page.rest, session, {
-      state: (name, problem, retryInS) => page.showConnection(name, problem, retryInS, [["Close", () => page.idle()]]),
-      watching: ({ cameras }) => cameras.length && page.newWorld(0, cameras),
+      state: (...news) => this.#connection(...news),
+      watching: ({ cameras }) => cameras.length && page.newWorld(0, cameras, session),
       chunk: (message) => this.#show(message),
       notice: ({ code, message }) => page.status.note(`${code.toLowerCase().replaceAll("_", " ")}: ${message}`),
     });
@@ -33,6 +33,13 @@ export class Watching {
     else this.page.sayPace("watching");
   }
 
+  #connection(name, problem, retryInS) {
+    if (name === "refused" && problem.code === "UNKNOWN_SESSION" && this.lastChunk !== null) {
+      this.page.status.note("The world that was shown has ended.");
+      this.page.watchAnother();
+    } else this.page.showConnection(name, problem, retryInS, [["Close", () => this.page.idle()]]);
+  }
+
   #show(message) {
     const { page } = this;
     const [view] = page.views;
@@ -40,7 +47,7 @@ export class Watching {
       page.watch(this.session); // reset with another rig: ask for its cameras
       return;
     }
-    if (message.chunk < (view.last?.chunk ?? -1)) page.instruments.clear(page.chunkMs);
+    if (message.chunk < (view.last?.chunk ?? -1)) page.newWorld(0, view.mosaic.cameras, this.session);
     page.show(0, message);
     if (message.chunk < 0) page.instruments.opening(message);
     else page.instruments.show(message);

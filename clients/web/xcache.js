@@ -34,8 +34,8 @@ export function summarize({ reasons, reason, error }) {
 }
 
 export class XCachePanel {
-  constructor({ canvas, history, rate, tier, reasons, absent, present }) {
-    Object.assign(this, { canvas, history, rate, tier, reasons, absent, present });
+  constructor({ canvas, history, rate, tier, reasons, shadow, absent, present }) {
+    Object.assign(this, { canvas, history, rate, tier, reasons, shadow, absent, present });
     this.canvas.addEventListener("pointermove", (event) => this.#explain(event));
     this.clear();
   }
@@ -43,6 +43,7 @@ export class XCachePanel {
   clear() {
     this.rates = [];
     this.last = null;
+    setText(this.shadow, "");
     this.#visible(false);
   }
 
@@ -56,6 +57,7 @@ export class XCachePanel {
     if (this.rates.length > HISTORY) this.rates.shift();
     setText(this.rate, `${(100 * this.last.skipRate).toFixed(0)} %`);
     setText(this.tier, cache.tier ?? "");
+    if (this.last.error !== null) setText(this.shadow, `shadow error ${(100 * this.last.error).toFixed(1)} %`);
     this.#list();
     this.draw();
   }
@@ -98,10 +100,9 @@ export class XCachePanel {
 
   /** Computed blocks by reason, most frequent first. */
   #list() {
-    const { counts, error } = this.last;
+    const { counts } = this.last;
     const rows = [...counts].filter(([name]) => name !== "skipped").sort((a, b) => b[1] - a[1]);
     const texts = rows.map(([name, blocks]) => `${name.replaceAll("_", " ")} ${Math.round(blocks)}`);
-    if (error !== null) texts.push(`shadow error ${(100 * error).toFixed(1)} %`);
     if (this.reasons.textContent === texts.join("")) return;
     this.reasons.replaceChildren(...texts.map((text) => el("li", {}, text)));
   }

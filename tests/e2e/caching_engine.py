@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from server.zero_engine import ZeroEngine
-from worldmodel.engine import ActionChunk, ChunkResult, EngineError, OpenRequest, SessionId
+from worldmodel.engine import ActionChunk, ChunkResult, EngineError, OpenRequest, SessionId, Surroundings
+from worldmodel.scene.scenario import load_scenario
+from worldmodel.scene.scene import Scene
 from xcache_core.reason import Reason
 
 STEPS, BLOCKS = 4, 12
@@ -27,6 +29,18 @@ class CachingEngine(ZeroEngine):
     @property
     def name(self) -> str:
         return "worldmodel"
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        return tuple(SHARES)
+
+    def set_tier(self, session: SessionId, tier: str) -> None:
+        self._tiers[session] = tier
+
+    def surroundings(self, session: SessionId) -> Surroundings:
+        """Some roads: what is driven on them is the zero engine's own."""
+        scene = Scene(load_scenario("highway_empty"), 0)
+        return Surroundings(scene.world, scene.path, scene.atmosphere)
 
     def open(self, request: OpenRequest) -> ChunkResult:
         tier = request.options.tier

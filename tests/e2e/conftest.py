@@ -1,5 +1,6 @@
 """A headless Chromium and servers for the viewer's tests. Without a browser or its driver the tests skip and say why."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -41,6 +42,20 @@ def browser(chromium: str) -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def serve_test_engine() -> Callable[[str], Any]:
+    """Serves an engine of a module of this folder, given as module:callable."""
+
+    @contextlib.contextmanager
+    def serve(engine: str) -> Iterator[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+            with local_server(engine) as url:
+                yield url
+
+    return serve
 
 
 @pytest.fixture(scope="session")

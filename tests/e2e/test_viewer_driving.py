@@ -20,29 +20,70 @@ OpenTab = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def caching_server(chromium: str) -> Iterator[str]:
+def caching_server(chromium: str, serve_test_engine: Any) -> Iterator[str]:
     """A server whose engine sends cache telemetry."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
-        with local_server("caching_engine:CachingEngine") as url:
-            yield url
+    with serve_test_engine("caching_engine:CachingEngine") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def reference_server(chromium: str) -> Iterator[str]:
+    """A server of real worlds."""
+    with local_server("reference") as url:
+        yield url
 
 
 def test_driving_the_reference_world_changes_speed_and_every_picture(
-    chromium: str, open_tab: OpenTab
+    reference_server: str, open_tab: OpenTab
 ) -> None:
-    with local_server("reference") as url:
+    tab = open_tab(reference_server)
+    tab.drive(scenario="urban_empty")
+    speed, pictures = tab.value("speed"), tab.pixels()
+    assert set(pictures) == ALL_CAMERAS
+    tab.page.keyboard.down("w")
+    tab.until_drawn(8, timeout_s=60)
+    tab.page.keyboard.up("w")
+    assert tab.value("speed") > speed
+    assert all(tab.pixels()[name] != picture for name, picture in pictures.items())
+    tab.page.keyboard.down("Space")
+    tab.wait(lambda: tab.value("speed") < speed, 60, lambda: "braking")
+
+
+def test_weather_and_light_are_chosen_and_the_roads_are_drawn(
+    reference_server: str, open_tab: OpenTab
+) -> None:
+    tab = open_tab(reference_server)
+    groups = "[...document.querySelectorAll('[name=scenario] optgroup')].map(group => group.label).join()"
+    assert tab.until(groups) == "highway,urban street,turning"
+    tab.drive(scenario="left_turn_lights", rig="front1", weather="rain", time_of_day="night")
+    answer = "fetch('/v1/sessions').then(answer => answer.json())"
+    seen = tab.page.evaluate(answer)[-1]
+    assert (seen["scenario"], seen["weather"], seen["time_of_day"]) == ("left_turn_lights", "rain", "night")
+    road = """(() => {
+        const canvas = document.querySelector('#above canvas');
+        const {width, height} = canvas;
+        const hex = getComputedStyle(document.documentElement).getPropertyValue('--road').trim();
+        const wanted = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+        const {data} = canvas.getContext('2d').getImageData(0, 0, width, height);
+        let found = 0;
+        for (let i = 0; i < data.length; i += 4) found += wanted.every((value, k) => data[i + k] === value);
+        return found / (width * height) > 0.02;
+    })()"""
+    tab.until(road)
+
+
+def test_the_world_model_shows_what_its_cache_did(
+    chromium: str, serve_test_engine: Any, open_tab: OpenTab
+) -> None:
+    with serve_test_engine("untrained_engine:untrained_engine") as url:
         tab = open_tab(url)
-        tab.drive(scenario="urban_empty")
-        speed, pictures = tab.value("speed"), tab.pixels()
-        assert set(pictures) == ALL_CAMERAS
+        tab.drive(scenario="highway_empty", rig="front3", tier="fast")
         tab.page.keyboard.down("w")
-        tab.until_drawn(8, timeout_s=60)
-        tab.page.keyboard.up("w")
-        assert tab.value("speed") > speed
-        assert all(tab.pixels()[name] != picture for name, picture in pictures.items())
-        tab.page.keyboard.down("Space")
-        tab.wait(lambda: tab.value("speed") < speed, 60, lambda: "braking")
+        tab.until_drawn(12, timeout_s=60)
+        tab.until("document.querySelector('#cache-map').clientHeight > 50")
+        tab.until("document.querySelector('#cache-tier').textContent === 'fast'")
+        tab.until("document.querySelector('#cache-reasons').textContent.length > 0")
+        assert "denoise" in tab.page.inner_text("#timing .legend")
 
 
 def test_the_page_holds_twelve_frames_per_second_on_seven_cameras(
@@ -138,6 +179,23 @@ def test_another_tier_shows_another_skip_rate(caching_server: str, open_tab: Ope
     tab.page.keyboard.down("w")
     tab.until_drawn(8, "#view-b")
     tab.until("document.querySelector('#view-b .caption').textContent.startsWith('B · exact')")
+
+
+def test_the_tier_changes_on_the_way(caching_server: str, open_tab: OpenTab) -> None:
+    tab = open_tab(caching_server)
+    tab.drive(tier="exact")
+    tab.page.keyboard.down("w")
+    tab.until("document.querySelector('#skip-rate').textContent === '0 %'")
+    tab.page.keyboard.up("w")
+    chunk = tab.value("chunk")
+    tab.page.select_option("[name=tier]", "fast")
+    tab.until("parseInt(document.querySelector('#skip-rate').textContent) > 40")
+    tab.until("document.querySelector('#cache-tier').textContent === 'fast'")
+    assert "shadow error 3.1 %" in tab.page.inner_text("#xcache")
+    assert tab.value("chunk") > chunk  # the world went on
+    tab.page.keyboard.down("d")  # the keys drive: the picker has let go of them
+    tab.wait(lambda: tab.page.input_value("[name=tier]") == "fast", 5, lambda: "the tier to stay")
+    tab.until("parseFloat(document.querySelector('[data-bar=steering] i').style.width) > 2")
 
 
 def test_without_telemetry_the_cache_panel_says_so(zero_server: str, open_tab: OpenTab) -> None:
