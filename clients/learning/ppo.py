@@ -184,7 +184,7 @@ def _learner(environment: VecEnv, config: PpoConfig, start: Path | None) -> PPO:
         environment,
         learning_rate=config.learning_rate,
         n_steps=config.rollout,
-        batch_size=config.batch,
+        batch_size=min(config.batch, config.rollout * config.worlds),
         n_epochs=config.epochs,
         gamma=config.gamma,
         clip_range=config.clip,
