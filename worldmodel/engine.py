@@ -52,6 +52,9 @@ class SessionOptions:
     steps: int | None = None  # denoising steps; None is the model's own
     tier: str = "exact"  # X-Cache quality tier
     layout: bool = True  # condition on the layout
+    size: tuple[int, int] | None = (
+        None  # rows and columns of the frames; None is the rig's, or the model's own
+    )
     weather: Weather | None = None  # None: as the scenario and the seed decide
     time_of_day: TimeOfDay | None = None
 
@@ -64,6 +67,8 @@ class OpenRequest:
     rig: str = "surround7"
     seed: int = 0
     options: SessionOptions = field(default_factory=SessionOptions)
+    # First images by camera, uint8 [H, W, 3] RGB of any size, taken by the rig's cameras; None: rendered.
+    images: Mapping[str, np.ndarray] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ from .scene.scores import free_drive_by_frame
 from .scene.state import SceneFrame
 from .snapshot import SnapshotError, pack, unpack
 
+SMALLEST, LARGEST = 16, 4096  # rows or columns of a frame that can be asked for
+
 
 @dataclass
 class Session:
@@ -44,6 +46,7 @@ class Session:
     scene: Scene
     chunk: int = 0  # index of the next chunk
     generator: Any = None
+    images: Mapping[str, np.ndarray] | None = None  # to open on, until that is done
 
 
 @dataclass
@@ -110,18 +113,18 @@ class SceneEngine(WorldEngine):
         )
         scene = _load(lambda chosen: Scene(chosen, request.seed), scenario)
         session = self._admit(scenario, request.seed, rig, request.options, scene)
+        session.images = request.images
         start = time.perf_counter()
         try:
             frames = self._start(session)
+            session.images = None
         except BaseException:
             self.close(session.id)
             raise
         timings = {"generate": _ms_since(start)}
         checks = tuple(scene.checks)
         free = free_drive_by_frame(scene.path, scene.frame, checks[0], scenario.duration_s)
-        return ChunkResult(
-            session.id, -1, frames, (scene.frame,), checks, "running", "", timings, None, free
-        )
+        return ChunkResult(session.id, -1, frames, (scene.frame,), checks, "running", "", timings, None, free)
 
     def step(self, actions: Mapping[SessionId, ActionChunk]) -> dict[SessionId, ChunkResult | EngineError]:
         """See `WorldEngine.step`."""
@@ -217,6 +220,8 @@ class SceneEngine(WorldEngine):
         if options.cameras is not None:
             rig = _load(rig.subset, options.cameras)
             options = replace(options, cameras=None)
+        if options.size is not None:
+            rig = _load(lambda size: rig.scaled(*checked_size(size)), options.size)
         session = Session(self._next_id, scenario, seed, rig, options, scene)
         self._next_id += 1
         self._sessions[session.id] = session
@@ -261,7 +266,15 @@ def _load(loader: Any, name: Any) -> Any:
 
 
 def _options(values: Mapping[str, Any]) -> SessionOptions:
-    return SessionOptions(**{**values, "cameras": None})
+    size = values.get("size")
+    return SessionOptions(**{**values, "cameras": None, "size": None if size is None else tuple(size)})
+
+
+def checked_size(size: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of frames. Raises ValueError for what is no size of a picture."""
+    if len(size) != 2 or not all(isinstance(n, int) and SMALLEST <= n <= LARGEST for n in size):
+        raise ValueError(f"expected frames of {SMALLEST} to {LARGEST} rows and columns, got {size}")
+    return size[0], size[1]
 
 
 def _ms_since(start: float) -> float:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from worldmodel.diffusion import DiffusionEngine
+from worldmodel.diffusion.first_images import resized
 from worldmodel.engine import ChunkResult, EngineError, OpenRequest, SessionOptions, WorldEngine
 from worldmodel.model.config import DiTConfig, ModelConfig, TokenizerConfig
 from worldmodel.model.world_model import WorldModel, build_world_model
@@ -61,6 +62,69 @@ class TestDiffusionEngine(EngineConformance):
         late = self.open(engine).session
         for result in results:
             self.assert_same(result, self.step_one(engine, late, controls(0.02)))
+
+    def test_frames_come_at_the_size_that_is_asked_for(self, engine: WorldEngine) -> None:
+        own = engine.open(OpenRequest("urban_cruise", "front3", 0))
+        small = engine.open(OpenRequest("urban_cruise", "front3", 0, SessionOptions(size=(24, 36))))
+        assert own.frames.shape[2:4] == (32, 48)
+        assert small.frames.shape == (3, 1, 24, 36, 3)
+        large = engine.open(OpenRequest("urban_cruise", "front3", 0, SessionOptions(size=(64, 96))))
+        results = engine.step({one.session: controls(0.0) for one in (own, small, large)})
+        plain, reduced, enlarged = (results[one.session] for one in (own, small, large))
+        assert isinstance(plain, ChunkResult)
+        assert isinstance(reduced, ChunkResult)
+        assert isinstance(enlarged, ChunkResult)
+        assert reduced.frames.shape == (3, 4, 24, 36, 3)
+        expected = resized(torch.from_numpy(plain.frames).movedim(-1, 2).float() / 255, (64, 96)) * 255
+        assert np.abs(enlarged.frames - expected.movedim(2, -1).numpy()).max() < 2  # rounded once more
+        restored = engine.restore(engine.snapshot(small.session))
+        (again,) = self.drive(engine, restored, 1)
+        assert again.frames.shape == (3, 4, 24, 36, 3)
+
+    @pytest.mark.parametrize("size", [(8, 40), (32, 5000), (32,), (32.0, 48)])
+    def test_an_impossible_size_is_refused(self, engine: WorldEngine, size: tuple[int, int]) -> None:
+        with pytest.raises(EngineError, match="expected frames of 16 to 4096 rows and columns"):
+            engine.open(OpenRequest("urban_cruise", "front3", 0, SessionOptions(size=size)))
+        assert not engine.sessions
+
+    def test_a_session_opens_on_images_of_ones_own(self, engine: WorldEngine) -> None:
+        options = SessionOptions(cameras=("front_wide", "side_front_left"), layout=False)
+        colours = {"front_wide": (200, 40, 40), "side_front_left": (40, 40, 200)}
+        images = {name: np.full((256, 448, 3), colour, np.uint8) for name, colour in colours.items()}
+        opened = engine.open(OpenRequest("urban_cruise", "front3", 0, options, images))
+        assert opened.frames.shape == (2, 1, 32, 48, 3)
+        for picture, colour in zip(opened.frames, colours.values(), strict=True):
+            assert (picture == colour).all()
+        plain = engine.open(OpenRequest("urban_cruise", "front3", 0, options))
+        results = engine.step({opened.session: controls(0.0), plain.session: controls(0.0)})
+        mine, theirs = results[opened.session], results[plain.session]
+        assert isinstance(mine, ChunkResult)
+        assert isinstance(theirs, ChunkResult)
+        assert not np.array_equal(mine.frames, theirs.frames)  # what was seen first lives on
+
+    @pytest.mark.parametrize(
+        ("images", "words"),
+        [
+            ({}, "expected images of front_wide, got none"),
+            ({"rear": np.zeros((64, 112, 3), np.uint8)}, "expected images of front_wide, got rear"),
+            ({"front_wide": np.zeros((64, 112), np.uint8)}, "expected an image uint8 .* got uint8"),
+            ({"front_wide": np.zeros((64, 112, 3), np.float32)}, "got float32"),
+            ({"front_wide": [[0]]}, "got list"),
+            ({"front_wide": np.zeros((8, 14, 3), np.uint8)}, "at least 16 pixels of front_wide, got 8x14"),
+            ({"front_wide": np.zeros((64, 64, 3), np.uint8)}, "1.750 times as wide as high"),
+        ],
+    )
+    def test_images_that_do_not_fit_are_refused(
+        self, engine: WorldEngine, images: dict[str, np.ndarray], words: str
+    ) -> None:
+        with pytest.raises(EngineError, match=words):
+            options = SessionOptions(cameras=("front_wide",))
+            engine.open(OpenRequest("urban_cruise", "front3", 0, options, images))
+        assert not engine.sessions
+
+    def test_a_compile_mode_that_does_not_exist_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="expected a compile mode of default, .* got 'warp'"):
+            DiffusionEngine(small_model(), compile="warp")
 
     def test_a_chunk_with_nan_fails_alone_and_is_not_committed(self, engine: WorldEngine) -> None:
         assert isinstance(engine, DiffusionEngine)

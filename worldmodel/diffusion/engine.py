@@ -38,7 +38,9 @@ from .cache import (
     SessionCache,
     view_groups,
 )
+from .compiled import compile_networks
 from .conditions import ConditionBuilder, Request, Survey
+from .first_images import checked_images, resized
 from .memory import Memory, PendingCommit, memory_from_state, memory_to_state, tensors_from_state
 from .pool import Pool
 
@@ -63,6 +65,7 @@ class DiffusionEngine(SceneEngine):
         device: where they run.
         dtype: number format of weights and KV; None is bfloat16 where the device is fast at it, else float32.
         cache: which block cache the tiers mean.
+        compile: mode of `torch.compile`, see `compiled.py`; empty runs eagerly.
         noise_hold: chunks that start from the same noise; None is the model's own, a KV cycle.
     """
 
@@ -72,6 +75,7 @@ class DiffusionEngine(SceneEngine):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         cache: CacheChoice = XCACHE_TIERS,
+        compile: str = "",
         noise_hold: int | None = None,
     ) -> None:
         super().__init__()
@@ -79,6 +83,8 @@ class DiffusionEngine(SceneEngine):
         self._device = torch.device(device)
         self._dtype = dtype or fast_dtype(self._device)
         self.model = model.to(self._device, self._dtype)
+        if compile:
+            compile_networks(self.model, compile)
         self.config = model.config
         self._conditions = ConditionBuilder(self.config, self._device)
         self._pools: dict[int, Pool] = {}
@@ -101,6 +107,11 @@ class DiffusionEngine(SceneEngine):
     def model_name(self) -> str:
         """See `WorldEngine.model_name`."""
         return self.config.name
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of weights and KV."""
+        return self._dtype
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -148,10 +159,13 @@ class DiffusionEngine(SceneEngine):
     def _start(self, session: Session) -> np.ndarray:
         check_options(session, self._choice)
         scene, rig = session.scene, self._rig(session)
-        frames = self._renderer(rig).render(scene.world, scene.atmosphere, [scene.frame])  # V 1 H W 3
-        images = torch.from_numpy(frames[:, 0]).to(self._device).movedim(-1, 1).float() / 255
-        self._open_on(session, rig, images)
-        return frames
+        if session.images is None:
+            frames = self._renderer(rig).render(scene.world, scene.atmosphere, [scene.frame])  # V 1 H W 3
+        else:
+            frames = checked_images(session.images, session.rig, rig.height, rig.width)[:, None]
+        images = torch.from_numpy(frames).to(self._device).movedim(-1, 2).float() / 255
+        self._open_on(session, rig, images[:, 0])
+        return _to_frames(images[None], session)[0]
 
     @torch.no_grad()
     def _generate(self, batch: Sequence[Staged]) -> None:
@@ -218,7 +232,7 @@ class DiffusionEngine(SceneEngine):
         seen = [None] * len(group) if cached is None else cached.telemetry()
         clock.lap("denoise")
         pictures = self._decode(clean, survey.layout)  # B V F 3 H W
-        frames = (pictures * 255).round().byte().movedim(3, -1).cpu().numpy()
+        frames = [_to_frames(pictures[row : row + 1], s.session)[0] for row, s in enumerate(group)]
         whole = torch.isfinite(clean).flatten(1).all(dim=1).tolist()
         clock.lap("decode")
         for row, (staged, place) in enumerate(zip(group, places, strict=True)):
@@ -401,6 +415,13 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where matrix products are fast in it, float32 elsewhere."""
     fast = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def _to_frames(pictures: Tensor, session: Session) -> np.ndarray:
+    """[1, V, F, 3, H, W] in [0, 1] -> uint8 [1, V, F, H, W, 3], at the size that the session asks for."""
+    if session.options.size is not None:
+        pictures = resized(pictures, session.options.size)
+    return (pictures * 255).round().byte().movedim(3, -1).cpu().numpy()
 
 
 def _reduce(images: Tensor) -> Tensor:

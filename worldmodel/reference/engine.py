@@ -39,6 +39,8 @@ class ReferenceEngine(SceneEngine):
                 "expected tier 'exact' and no denoising steps with the reference engine, got "
                 f"tier {session.options.tier!r} and steps {session.options.steps}"
             )
+        if session.images is not None:
+            raise EngineError("expected no first images with the reference engine: it renders its own")
         scene = session.scene
         return self._renderer(session).render(scene.world, scene.atmosphere, [scene.frame])
 
