@@ -87,7 +87,7 @@ def serve(
     flags |= {"sessions_per_worker": sessions_per_worker, "snapshot_every": snapshot_every}
     flags |= {"pool": pool, "snapshot_dir": snapshot_dir, "record_dir": record_dir, "json_logs": json_logs}
     try:
-        settings = load_config(config, **flags, **_settings(setting or []))
+        settings = load_config(config, **(flags | _settings(setting or [])))
         if settings.engine == "worldmodel" and settings.pool == "local":
             choose_model(
                 settings.engine_options.get("model")
