@@ -63,6 +63,7 @@ def connect(
     sessions: int = 1,
     resume: Mapping[str, str] | None = None,
     encoding: Encoding = "jpeg",
+    engine: str | None = None,
     timeout_s: float = 120.0,
     reconnect_s: float = 20.0,
 ) -> "Client":
@@ -74,6 +75,7 @@ def connect(
         sessions: how many to open.
         resume: sessions to attach to instead.
         encoding: of the frames: jpeg, png or raw.
+        engine: of the new sessions, where the server runs several; None is its first.
         timeout_s: longest wait for one reply.
         reconnect_s: how long to try again after a lost connection; 0 is never.
 
@@ -81,7 +83,7 @@ def connect(
         ConnectionLostError: nobody answers there.
         ProtocolError: the server refuses: token, version, capacity.
     """
-    return Client(Conversation(url, token, sessions, encoding, resume or {}), timeout_s, reconnect_s)
+    return Client(Conversation(url, token, sessions, encoding, resume or {}, engine), timeout_s, reconnect_s)
 
 
 class Client:

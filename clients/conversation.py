@@ -49,7 +49,13 @@ class Conversation:
     """Builds requests and reads replies for the sessions of one socket."""
 
     def __init__(
-        self, url: str, token: str | None, sessions: int, encoding: Encoding, resume: Mapping[str, str]
+        self,
+        url: str,
+        token: str | None,
+        sessions: int,
+        encoding: Encoding,
+        resume: Mapping[str, str],
+        engine: str | None = None,
     ) -> None:
         self.url = url
         self.token = token
@@ -58,7 +64,7 @@ class Conversation:
         self.notices: list[Notice] = []
         self.welcome: Welcome | None = None
         self._ids = itertools.count(1)
-        self._sessions, self._resume = sessions, dict(resume)
+        self._sessions, self._resume, self._engine = sessions, dict(resume), engine
 
     def next_id(self) -> int:
         """A fresh request id."""
@@ -78,6 +84,7 @@ class Conversation:
             sessions=0 if resume or self.welcome else self._sessions,
             resume=[ResumeEntry(session=name, token=token) for name, token in resume.items()],
             encoding=self.encoding,
+            engine=self._engine,
         )
 
     def welcomed(self, reply: Welcome) -> None:

@@ -51,7 +51,10 @@ def serve(
         str | None, typer.Option(help="reference, worldmodel, zero, or module:callable.")
     ] = None,
     workers: Annotated[
-        str | None, typer.Option(help="cpu:N, or cuda:I,J,... for one worker per device.")
+        list[str] | None,
+        typer.Option(
+            help="cpu:N, or cuda:I,J,... for one worker per device; ENGINE=cpu:N, repeated, for several engines."
+        ),
     ] = None,
     pool: Annotated[
         str | None, typer.Option(help="local: processes of this machine; ray: actors of a Ray cluster.")
@@ -83,15 +86,14 @@ def serve(
     from .serve import serve as run
     from .weights import NoWeightsError, choose_model
 
-    flags: dict[str, Any] = {"engine": engine, "workers": workers, "host": host, "port": port}
+    flags: dict[str, Any] = {"engine": engine, "workers": workers or None, "host": host, "port": port}
     flags |= {"sessions_per_worker": sessions_per_worker, "snapshot_every": snapshot_every}
     flags |= {"pool": pool, "snapshot_dir": snapshot_dir, "record_dir": record_dir, "json_logs": json_logs}
     try:
         settings = load_config(config, **(flags | _settings(setting or [])))
-        if settings.engine == "worldmodel" and settings.pool == "local":
-            choose_model(
-                settings.engine_options.get("model")
-            )  # sooner and clearer than by a worker that dies
+        for worker in settings.engines if settings.pool == "local" else []:
+            if worker["name"] == "worldmodel":
+                choose_model(worker["options"].get("model"))  # sooner and clearer than by a worker that dies
     except (ConfigError, NoWeightsError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_BAD_CONFIG) from None

@@ -52,7 +52,10 @@ class ServerConfig(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = 8600  # 0: any free port
     engine: str = "reference"  # zero, reference, worldmodel, or module:callable
     engine_options: dict[str, Any] = {}
-    workers: str = "cpu:1"  # "cpu:2" is two CPU workers; "cuda:0,1" one on each of two devices
+    workers: str | Annotated[list[str], Field(min_length=1)] = (
+        "cpu:1"  # "cpu:2" is two CPU workers; "cuda:0,1" one on each of two devices  # several engines: ["reference=cpu:1", "worldmodel=cuda:0"]; who does not choose gets the first one
+    )
+    more_engine_options: dict[str, dict[str, Any]] = {}  # by engine, of those beside `engine`
     pool: Literal["local", "ray"] = "local"  # processes of this machine, or actors of a Ray cluster
     ray_address: str | None = None  # of the cluster; none: RAY_ADDRESS, else a cluster of this machine alone
     ray_cpus: Annotated[float, Field(gt=0)] = 1.0  # cores that each worker reserves there
@@ -97,14 +100,18 @@ class ServerConfig(BaseModel):
         return self
 
     @property
-    def devices(self) -> list[str]:
-        """One entry per worker."""
-        kind, _, which = self.workers.partition(":")
-        if kind == "cpu" and (which or "1").isdigit() and int(which or 1) > 0:
-            return ["cpu"] * int(which or 1)
-        if kind == "cuda" and all(index.isdigit() for index in (which or "0").split(",")):
-            return [f"cuda:{index}" for index in (which or "0").split(",")]
-        raise ConfigError(f"workers: expected cpu:N or cuda:I,J, got {self.workers!r}")
+    def engines(self) -> list[dict[str, Any]]:
+        """One entry per worker: fields of EngineChoice."""
+        options = {**self.more_engine_options, self.engine: self.engine_options}
+        found = []
+        for entry in [self.workers] if isinstance(self.workers, str) else self.workers:
+            engine, equals, devices = entry.rpartition("=")
+            name = engine if equals else self.engine
+            found += [
+                {"name": name, "device": device, "options": options.get(name, {})}
+                for device in _devices(devices)
+            ]
+        return found
 
 
 def load_config(
@@ -122,8 +129,17 @@ def load_config(
         config = ServerConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_complaint(item) for item in error.errors())) from None
-    _ = config.devices
+    _ = config.engines
     return config
+
+
+def _devices(text: str) -> list[str]:
+    kind, _, which = text.partition(":")
+    if kind == "cpu" and (which or "1").isdigit() and int(which or 1) > 0:
+        return ["cpu"] * int(which or 1)
+    if kind == "cuda" and all(index.isdigit() for index in (which or "0").split(",")):
+        return [f"cuda:{index}" for index in (which or "0").split(",")]
+    raise ConfigError(f"workers: expected cpu:N or cuda:I,J, got {text!r}")
 
 
 def _from_file(path: Path) -> dict[str, Any]:

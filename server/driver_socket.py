@@ -130,16 +130,17 @@ class DriverSocket:
         self._encoding = hello.encoding
         for entry in hello.resume:
             self._take(self._hub.attach(entry.session, entry.token, self))
-        self._take(*self._open(hello.sessions if not hello.resume else 0))
-        return welcome(self._hub, hello, [live.info() for live in self.sessions.values()])
+        self._take(*self._open(hello.sessions if not hello.resume else 0, hello.engine))
+        engine = next((live.engine for live in self.sessions.values()), hello.engine)
+        return welcome(self._hub, hello, engine, [live.info() for live in self.sessions.values()])
 
-    def _open(self, count: int) -> list[LiveSession]:
+    def _open(self, count: int, engine: str | None) -> list[LiveSession]:
         """All or none."""
         assert self._principal is not None
         opened: list[LiveSession] = []
         try:
             for _ in range(count):
-                opened.append(self._hub.create(self._principal))
+                opened.append(self._hub.create(self._principal, engine))
         except ProtocolError:
             for live in opened:
                 self._later(self._hub.close(live))
@@ -274,9 +275,9 @@ class DriverSocket:
         task.add_done_callback(self._tasks.discard)
 
 
-def welcome(hub: Hub, hello: Hello, sessions: Iterable[SessionInfo]) -> Welcome:
-    """Who the server is."""
-    info = hub.pool.describe()
+def welcome(hub: Hub, hello: Hello, engine: str | None, sessions: Iterable[SessionInfo]) -> Welcome:
+    """Who the server is, with the engine of this socket's first session."""
+    info = hub.pool.describe(engine)
     limits = Limits(
         max_message_bytes=MAX_MESSAGE_BYTES,
         max_sessions=hub.pool.slots,

@@ -75,15 +75,15 @@ class Hub:
         """The open ones by name."""
         return self._registry.sessions
 
-    def create(self, owner: Principal) -> LiveSession:
-        """Open a session without a world, on the emptiest worker.
+    def create(self, owner: Principal, engine: str | None = None) -> LiveSession:
+        """Open a session without a world, on the emptiest worker with this engine (None: the server's first).
 
         Raises:
-            ProtocolError: DRAINING, CAPACITY, TOO_MANY.
+            ProtocolError: DRAINING, CAPACITY, TOO_MANY; BAD_REQUEST for an engine that there is not.
         """
         self._registry.admit(owner.name, owner.max_sessions, 1)
         name = self._registry.new_name()
-        return self._registry.add(name, owner.name, self.pool.place(name), "created")
+        return self._registry.add(name, owner.name, self.pool.place(name, engine), "created")
 
     def attach(self, name: str, token: str, driver: Driver) -> LiveSession:
         """Make this socket the session's driver. Raises UNKNOWN_SESSION."""

@@ -56,6 +56,11 @@ class LiveSession:
         """Its id on the wire."""
         return self.state.name
 
+    @property
+    def engine(self) -> str:
+        """What runs it."""
+        return self.worker.engine_name
+
     def info(self) -> SessionInfo:
         """Where it stands."""
         return SessionInfo(

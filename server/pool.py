@@ -73,6 +73,11 @@ class Worker:
     committed_s: float = 0.0  # when it last answered a step
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def engine_name(self) -> str:
+        """By which sessions choose it."""
+        return str(self.engine["name"])
+
 
 class WorkerPool:
     """Owns the workers. Everything runs on one event loop.
@@ -124,28 +129,38 @@ class WorkerPool:
         """Workers that take work."""
         return [worker for worker in self.workers if worker.state == "ready"]
 
-    def place(self, session: str) -> Worker:
-        """The emptiest ready worker; the session stays there.
+    def place(self, session: str, engine: str | None = None) -> Worker:
+        """The emptiest ready worker with this engine (None: the first worker's); the session stays there.
 
         Raises:
-            ProtocolError: CAPACITY.
+            ProtocolError: CAPACITY; BAD_REQUEST for an engine that no worker has.
         """
-        free = [w for w in self.ready_workers if len(w.sessions) < self.config.sessions_per_worker]
+        ready = [worker for worker in self._with_engine(engine) if worker.state == "ready"]
+        free = [worker for worker in ready if len(worker.sessions) < self.config.sessions_per_worker]
         if not free:
-            text = f"expected a free slot, got {self.slots} of {self.slots} in use"
+            slots = self.config.sessions_per_worker * len(ready)
+            text = f"expected a free slot, got {slots} of {slots} in use"
             raise ProtocolError(ErrorCode.CAPACITY, text, details={"retry_after_s": 5})
         worker = min(free, key=lambda w: len(w.sessions))
         worker.sessions.add(session)
         return worker
 
-    def describe(self) -> Ready:
-        """What the engine is. Raises CAPACITY while no worker was ever ready."""
-        for worker in self.workers:
+    def describe(self, engine: str | None = None) -> Ready:
+        """What an engine is (None: the first worker's). Raises BAD_REQUEST; CAPACITY while none was ever ready."""
+        for worker in self._with_engine(engine):
             if worker.info is not None:
                 return worker.info
         raise ProtocolError(
             ErrorCode.CAPACITY, "expected a ready worker, got none yet", details={"retry_after_s": 5}
         )
+
+    def _with_engine(self, engine: str | None) -> list[Worker]:
+        names = [worker.engine_name for worker in self.workers]
+        name = names[0] if engine is None else engine
+        if name not in names:
+            text = f"expected an engine of {', '.join(dict.fromkeys(names))}, got {name!r}"
+            raise ProtocolError(ErrorCode.BAD_REQUEST, text)
+        return [worker for worker in self.workers if worker.engine_name == name]
 
     # Work -------------------------------------------------------------------------------------------------------
 

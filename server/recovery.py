@@ -55,7 +55,7 @@ class Recovery:
         """Open the session again where a worker has room."""
         try:
             async with asyncio.timeout(RECOVERY_TIMEOUT_S):
-                live.worker = await self._place_when_possible(live.name)
+                live.worker = await self._place_when_possible(live)
             await self._pool.work(live.worker, RestoreWork, session=live.name, **restore_values(snapshot))
         except WorkerLostError:
             return  # that loss has started a recovery of its own
@@ -75,9 +75,9 @@ class Recovery:
         self._metrics.sessions_recovered.inc()
         log.info("session %s goes on from chunk %d", live.name, snapshot.next_chunk)
 
-    async def _place_when_possible(self, name: str) -> Worker:
+    async def _place_when_possible(self, live: LiveSession) -> Worker:
         while True:
             try:
-                return self._pool.place(name)
+                return self._pool.place(live.name, live.engine)
             except ProtocolError:
                 await asyncio.sleep(0.05)

@@ -53,7 +53,8 @@ class Registry:
 
     def add(self, name: str, owner: str, worker: Worker, how: str) -> LiveSession:
         """A session without a world, on this worker."""
-        state = Session(name, secrets.token_urlsafe(16), self._rules(), time.monotonic())
+        rules = self._rules(worker.engine_name)
+        state = Session(name, secrets.token_urlsafe(16), rules, time.monotonic())
         live = LiveSession(
             state, owner, worker, Audience(self._config.viewers_per_session), active_s=time.monotonic()
         )
@@ -95,8 +96,8 @@ class Registry:
                 self._snapshots.drop(live.snapshot.handle, None)
         live.audience.publish(Notice(code="CLOSED", session=live.name, message=reason))
 
-    def _rules(self) -> SessionRules:
-        info = self._pool.describe()
+    def _rules(self, engine: str) -> SessionRules:
+        info = self._pool.describe(engine)
         chunk_s = info.frames_per_chunk * info.dt_us / 1e6
         widths = {space["name"]: len(space["columns"]) for space in info.action_spaces}
         return SessionRules(info.frames_per_chunk, chunk_s, widths, self._config.lease_s)

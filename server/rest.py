@@ -116,6 +116,13 @@ class SessionView(BaseModel):
     driven: bool
     viewers: int
     worker: str
+    engine: str
+
+
+class CreateRequest(_Body):
+    """Which engine; the server's first one if it is left out."""
+
+    engine: str | None = None
 
 
 class TierRequest(_Body):
@@ -274,15 +281,15 @@ async def server_info(server: Here, caller: Viewer) -> ServerInfo:
 
 
 @v1.get("/scenarios")
-async def scenarios(server: Here, caller: Viewer) -> list[ScenarioView]:
-    """What reset accepts, with what to group and filter by."""
-    return [ScenarioView(**scenario) for scenario in server.pool.describe().scenarios]
+async def scenarios(server: Here, caller: Viewer, engine: str | None = None) -> list[ScenarioView]:
+    """What reset accepts with this engine, with what to group and filter by."""
+    return [ScenarioView(**scenario) for scenario in server.pool.describe(engine).scenarios]
 
 
 @v1.post("/sessions", status_code=201)
-async def create_session(server: Here, caller: Driver) -> SessionInfo:
+async def create_session(server: Here, caller: Driver, body: CreateRequest | None = None) -> SessionInfo:
     """Open a session; drive it by giving its token in hello's resume, within the lease."""
-    return server.hub.create(caller).info()
+    return server.hub.create(caller, None if body is None else body.engine).info()
 
 
 @v1.get("/sessions")
@@ -396,18 +403,19 @@ async def create_ticket(body: TicketRequest, server: Here, caller: Viewer) -> Ti
 
 
 def _engines(server: Server) -> list[EngineView]:
-    """The differing ones of the workers; today all workers of a server run the same."""
-    infos = {worker.info.model_digest: worker.info for worker in server.pool.workers if worker.info}
-    ready = [worker.info.model_digest for worker in server.pool.ready_workers if worker.info]
+    """Those of the workers, as sessions choose them; the first one is for those who do not."""
+    infos = {worker.engine_name: worker.info for worker in reversed(server.pool.workers) if worker.info}
+    ready = [worker.engine_name for worker in server.pool.ready_workers]
     return [
         EngineView(
-            engine=info.engine,
-            model=info.model,
-            model_digest=digest,
-            tiers=info.tiers,
-            workers_ready=ready.count(digest),
+            engine=name,
+            model=infos[name].model,
+            model_digest=infos[name].model_digest,
+            tiers=infos[name].tiers,
+            workers_ready=ready.count(name),
         )
-        for digest, info in infos.items()
+        for name in dict.fromkeys(worker.engine_name for worker in server.pool.workers)
+        if name in infos
     ]
 
 
@@ -429,4 +437,5 @@ def _session_view(live: LiveSession) -> SessionView:
         driven=live.driver is not None,
         viewers=len(live.audience),
         worker=live.worker.name,
+        engine=live.engine,
     )

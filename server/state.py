@@ -68,9 +68,9 @@ class Server:
 
     async def _announce(self) -> None:
         await self.pool.wait_ready()
-        if self.pool.ready_workers:
-            info = self.pool.describe()
-            self.hub.metrics.build.labels(VERSION, info.engine, info.model).set(1)
+        for worker in self.pool.ready_workers:
+            if worker.info is not None:
+                self.hub.metrics.build.labels(VERSION, worker.info.engine, worker.info.model).set(1)
 
 
 def launcher(config: ServerConfig) -> Launcher:
@@ -83,10 +83,7 @@ def launcher(config: ServerConfig) -> Launcher:
 def pool_config(config: ServerConfig) -> PoolConfig:
     """The part of the settings that concerns workers."""
     return PoolConfig(
-        engines=tuple(
-            {"name": config.engine, "device": device, "options": config.engine_options}
-            for device in config.devices
-        ),
+        engines=tuple(config.engines),
         sessions_per_worker=config.sessions_per_worker,
         batch_wait_ms=config.batch_wait_ms,
         encode_threads=config.encode_threads,

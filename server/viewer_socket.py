@@ -83,7 +83,7 @@ class ViewerSocket:
         if video:
             require_h264(live.cameras)
         self._viewer.choose(cameras, video, 1.0 / request.max_rate_hz if request.max_rate_hz else 0.0)
-        info = self._hub.pool.describe()
+        info = self._hub.pool.describe(live.engine)
         await self._send(
             Watching(
                 id=request.id,

@@ -39,7 +39,9 @@ class Worlds:
         Raises:
             ProtocolError: BAD_REQUEST for what there is not; BAD_STATE, WORKER_LOST.
         """
-        setup = request.model_copy(update={"rig": request.rig or self._pool.describe().default_rig})
+        setup = request.model_copy(
+            update={"rig": request.rig or self._pool.describe(live.engine).default_rig}
+        )
         self._check(setup)
         async with self._turns.turn(live):
             staged = live.state.begin("reset")
@@ -117,7 +119,7 @@ class Worlds:
             live.recorder.close()
         live.recorder = None
         if live.setup.record and self._config.record_dir is not None:
-            info, folder = self._pool.describe(), self._config.record_dir
+            info, folder = self._pool.describe(live.engine), self._config.record_dir
             live.recorder = Logbook(folder, live.name, info, live.worker.engine, live.encoding)
         return live.recorder
 

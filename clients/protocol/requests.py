@@ -80,6 +80,7 @@ class Hello(_Request):
     resume: Annotated[list[ResumeEntry], Field(max_length=MAX_SESSIONS_PER_SOCKET)] = []
     encoding: Encoding = "jpeg"  # of sessions that this socket resets; what is shared keeps its own
     ticket: Name | None = None  # instead of the header token, for browsers
+    engine: Name | None = None  # of the new sessions, where the server runs several; None is its first
 
 
 class SessionChoices(_Message):

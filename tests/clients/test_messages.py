@@ -112,6 +112,7 @@ REQUESTS = {
         capabilities=["fork"],
         sessions=0,
         resume=[ResumeEntry(session="s-1", token="t-1")],
+        engine="reference",
     ),
     "reset": Reset(
         id=2,

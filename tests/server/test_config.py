@@ -31,6 +31,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ({}, {"lease_s": -1}, "lease_s: .*greater than 0"),
         ({}, {"host": "0.0.0.0"}, "expected at least one token to listen on 0.0.0.0, got none"),
         ({}, {"snapshot_on_drain": True}, "expected snapshot_dir with snapshot_on_drain, got none"),
+        ({}, {"workers": ["zero=cpu:1", "reference=gpu:1"]}, "expected cpu:N or cuda:I,J, got 'gpu:1'"),
         ({}, {"workers": "tpu:1"}, "expected cpu:N or cuda:I,J, got 'tpu:1'"),
         (
             {},
@@ -39,7 +40,16 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ),
         ({}, {"tokens": [{"name": "a", "token": "x"}]}, "tokens.0.token: expected one of name, sha256"),
     ],
-    ids=["unknown", "range", "open address", "no folder", "workers", "scope", "token key"],
+    ids=[
+        "unknown",
+        "range",
+        "open address",
+        "no folder",
+        "one of several workers",
+        "workers",
+        "scope",
+        "token key",
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(
     environment: dict[str, str], flags: dict[str, object], words: str
@@ -49,8 +59,22 @@ def test_settings_that_make_no_sense_are_refused(
 
 
 def test_workers_name_their_devices() -> None:
-    assert ServerConfig(workers="cpu:2").devices == ["cpu", "cpu"]
-    assert ServerConfig(workers="cuda:0,3").devices == ["cuda:0", "cuda:3"]
+    assert [w["device"] for w in ServerConfig(workers="cpu:2").engines] == ["cpu", "cpu"]
+    assert [w["device"] for w in ServerConfig(workers="cuda:0,3").engines] == ["cuda:0", "cuda:3"]
+
+
+def test_several_engines_have_workers_and_options_of_their_own() -> None:
+    config = ServerConfig(
+        engine="worldmodel",
+        engine_options={"model": "S"},
+        workers=["reference=cpu:1", "worldmodel=cuda:0", "cpu:1"],
+        more_engine_options={"reference": {"x": 1}},
+    )
+    assert config.engines == [
+        {"name": "reference", "device": "cpu", "options": {"x": 1}},
+        {"name": "worldmodel", "device": "cuda:0", "options": {"model": "S"}},
+        {"name": "worldmodel", "device": "cpu", "options": {"model": "S"}},
+    ]
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs/server").glob("*.yaml")), ids=lambda path: path.stem)
