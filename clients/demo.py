@@ -44,17 +44,26 @@ class Demo:
     Args:
         url: of the server.
         plan: what to drive.
-        policy: what drives.
+        policy: drives the worlds that this demo has begun.
+        spare: drives on where others have driven, or chunks ran without an action: needs no past. `policy` itself may be one.
         news: told in words what happens.
         token: bearer token, where the server wants one.
     """
 
     def __init__(
-        self, url: str, plan: DemoPlan, policy: Policy, news: Callable[[str], None], token: str | None = None
+        self,
+        url: str,
+        plan: DemoPlan,
+        policy: Policy,
+        spare: Policy,
+        news: Callable[[str], None],
+        token: str | None = None,
     ) -> None:
-        self._url, self._plan, self._policy, self._news, self._token = url, plan, policy, news, token
+        self._url, self._plan, self._news, self._token = url, plan, news, token
+        self._policy, self._spare = policy, spare
         self._mode: Mode = "lockstep"
         self._worlds = itertools.count()
+        self._world = (plan.scenarios[0], plan.seed)
         self._wheel: dict[str, str] = {}  # session -> resume token, of the session that this demo has begun
         self._goes_on = False  # that session has a world in which somebody can drive on
         self._stop = threading.Event()
@@ -87,9 +96,9 @@ class Demo:
         try:
             if self._goes_on:
                 self._news("has the wheel again")
-                self._episode(client, self._look(client))
+                self._episode(client, self._look(client), self._spare)
             while not self._stop.is_set():
-                self._episode(client, self._begin(client))
+                self._episode(client, self._begin(client), self._policy)
             client.close()
         finally:
             self._wheel = client.disconnect()
@@ -97,7 +106,7 @@ class Demo:
     def _begin(self, client: Client) -> Observation:
         """The next world's opening."""
         turn, names = next(self._worlds), self._plan.scenarios
-        scenario, seed = names[turn % len(names)], self._plan.seed + turn // len(names)
+        self._world = scenario, seed = names[turn % len(names)], self._plan.seed + turn // len(names)
         if turn == 0:
             client.session.reset(scenario, seed, **self._plan.choices)
             self._measure(client)
@@ -118,18 +127,19 @@ class Demo:
         call(self._url, f"/v1/snapshots/{handle}", "DELETE", self._token)
         return seen
 
-    def _episode(self, client: Client, seen: Observation) -> None:
+    def _episode(self, client: Client, seen: Observation, policy: Policy) -> None:
         """From an observation to the end of its episode."""
         session, chunk_s = client.session, _chunk_s(client)
-        info = _episode_info(client, seen, self._plan)
-        self._policy.reset(info)
+        info = _episode_info(client, seen, *self._world)
+        policy.reset(info)
         began_s, first, results = time.monotonic(), session.next_chunk, list[StepResult]()
         while not session.done and not self._stop.is_set():
-            space = space_of(self._policy)
-            seen = result = session.step(
-                checked_actions(self._policy.act(seen), info, space, clip=True), space
-            )
+            space = space_of(policy)
+            seen = result = session.step(checked_actions(policy.act(seen), info, space, clip=True), space)
             results = [*results[-30:], result]
+            if result.held_chunks and policy is not self._spare:
+                policy = self._spare
+                policy.reset(info)
             if self._mode == "lockstep":  # where the server keeps no pace
                 self._stop.wait(began_s + (session.next_chunk - first) * chunk_s - time.monotonic())
         if results:
@@ -167,11 +177,10 @@ class Demo:
         return None
 
 
-def _episode_info(client: Client, seen: Observation, plan: DemoPlan) -> EpisodeInfo:
+def _episode_info(client: Client, seen: Observation, scenario: str, seed: int) -> EpisodeInfo:
     server = client.server
     spaces = {space.name: space for space in server.action_spaces}
-    dt_s = server.dt_us / 1e6
-    return EpisodeInfo(plan.scenarios[0], plan.seed, server.frames_per_chunk, dt_s, spaces, list(seen.frames))
+    return EpisodeInfo(scenario, seed, server.frames_per_chunk, server.dt_us / 1e6, spaces, list(seen.frames))
 
 
 def _chunk_s(client: Client) -> float:

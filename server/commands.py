@@ -116,8 +116,8 @@ def play(
     rig: Annotated[str | None, typer.Option(help="Cameras; else the server's default.")] = None,
     tier: Annotated[str | None, typer.Option(help="X-Cache tier of the demo; else balanced.")] = None,
     policy: Annotated[
-        str, typer.Option(help="What drives: a name, module:Class, or a file.")
-    ] = "lane_keeper",
+        str | None, typer.Option(help="What drives: a name, module:Class, or a file; else the expert.")
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser where there is a display.")] = True,
     config: Annotated[Path | None, typer.Option(help="Further settings of the server, as of serve.")] = None,
     setting: Annotated[

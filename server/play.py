@@ -25,8 +25,17 @@ from .exit_codes import EXIT_BAD_CONFIG, EXIT_CANNOT_LISTEN, EXIT_CANNOT_SERVE, 
 from .preset import Preset, choose_preset
 
 READY_TIMEOUT_S = 600.0
-# What the bundled lane keeper can do: it sees neither the bend ahead nor the lights.
-SCENARIOS = ("highway_cruise", "country_road", "urban_empty", "highway_cut_in", "highway_rain", "merge_ramp")
+SCENARIOS = (
+    "left_turn_lights",
+    "highway_cut_in",
+    "roundabout_straight",
+    "urban_cruise",
+    "rural_bends",
+    "urban_rain_night",
+    "merge_ramp",
+)
+EXPERT = "expert"  # sees the scene, so it drives where there is one and nobody else has driven,
+SPARE = "lane_keeper"  # which goes by what every reply says
 TIER = "balanced"  # of X-Cache, where the engine has one
 
 
@@ -43,7 +52,7 @@ class PlayChoices:
     seed: int = 1
     rig: str | None = None
     tier: str | None = None
-    policy: str = "lane_keeper"
+    policy: str | None = None
     browser: bool = True
 
 
@@ -69,7 +78,7 @@ def play(choices: PlayChoices) -> int:
 
 def _play(choices: PlayChoices) -> None:
     began_s = time.monotonic()
-    policy = load_policy(choices.policy).make()
+    asked = None if choices.policy is None else load_policy(choices.policy).make()
     preset = choose_preset(choices.engine, choices.device)
     say(f"starting the server: {preset.words}")
     with contextlib.ExitStack() as running:
@@ -78,7 +87,9 @@ def _play(choices: PlayChoices) -> None:
             url = running.enter_context(server_of(preset, choices, log))
         say(f"ready after {time.monotonic() - began_s:.0f} s")
         show(url, choices.browser)
-        Demo(url, plan_of(choices, call(url, "/v1/server")), policy, say).run_forever()
+        policy = asked or load_policy(EXPERT if has_scenes(url) else SPARE).make()
+        spare = load_policy(SPARE).make() if choices.policy in (None, EXPERT) else policy
+        Demo(url, plan_of(choices, call(url, "/v1/server")), policy, spare, say).run_forever()
 
 
 @contextlib.contextmanager
@@ -118,6 +129,11 @@ def plan_of(choices: PlayChoices, server: Mapping[str, Any]) -> DemoPlan:
     rig = {} if choices.rig is None else {"rig": choices.rig}
     everything = "all" in chosen or not chosen
     return DemoPlan(offered if everything else chosen, choices.seed, {"options": {"tier": tier}, **rig})
+
+
+def has_scenes(url: str) -> bool:
+    """Whether the engine's worlds are scenes with a map."""
+    return any(scenario["map"] for scenario in call(url, "/v1/scenarios"))
 
 
 def show(url: str, browser: bool) -> None:
