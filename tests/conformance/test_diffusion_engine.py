@@ -117,13 +117,13 @@ class TestDiffusionEngine(EngineConformance):
     def test_images_that_do_not_fit_are_refused(
         self, engine: WorldEngine, images: dict[str, np.ndarray], words: str
     ) -> None:
+        options = SessionOptions(cameras=("front_wide",))
         with pytest.raises(EngineError, match=words):
-            options = SessionOptions(cameras=("front_wide",))
             engine.open(OpenRequest("urban_cruise", "front3", 0, options, images))
         assert not engine.sessions
 
     def test_a_compile_mode_that_does_not_exist_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="expected a compile mode of default, .* got 'warp'"):
+        with pytest.raises(ValueError, match=r"expected a compile mode of default, .* got 'warp'"):
             DiffusionEngine(small_model(), compile="warp")
 
     def test_a_chunk_with_nan_fails_alone_and_is_not_committed(self, engine: WorldEngine) -> None:
