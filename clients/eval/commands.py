@@ -130,12 +130,11 @@ def report(
 ) -> None:
     """Write the HTML page of a run."""
     with _explained():
-        from .harness import ordered
         from .report import write_report
         from .results import RunFolder
 
         run_folder = RunFolder(folder)
-        typer.echo(f"wrote {write_report(run_folder, ordered(run_folder), out)}")
+        typer.echo(f"wrote {write_report(run_folder, run_folder.ordered(), out)}")
 
 
 def export(

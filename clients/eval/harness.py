@@ -84,6 +84,7 @@ def evaluate(
         SuiteError, PolicySpecError, ResultsError, RunError: see there; what is finished is kept.
     """
     chosen, spec, folder = load_suite(suite), load_policy(policy), RunFolder(out)
+    spec.check()
     _check_branches(chosen)
     cut = folder.cut_bytes() if resume else 0
     with ExitStack() as closing:
@@ -98,7 +99,7 @@ def evaluate(
             runner.run(finished)
         finally:
             write_summary(folder)
-    return Evaluation(folder, ordered(folder), runner.busy, cut)
+    return Evaluation(folder, folder.ordered(), runner.busy, cut)
 
 
 def rescore(out: str | Path, reference: str | Path | None = None) -> Evaluation:
@@ -112,19 +113,12 @@ def rescore(out: str | Path, reference: str | Path | None = None) -> Evaluation:
     finisher = Finisher(folder, None if reference is None else RunFolder(reference))
     folder.replace(redo_scores(finisher, folder.results()))
     write_summary(folder)
-    return Evaluation(folder, ordered(folder), Busy())
-
-
-def ordered(folder: RunFolder) -> list[Result]:
-    """The results in the order of the suite, whatever order they were finished in."""
-    rank = [key for plan in folder.suite().rollouts() for key in plan.keys.values()]
-    found = {result.key: result for result in folder.results()}
-    return [found[key] for key in rank if key in found]
+    return Evaluation(folder, folder.ordered(), Busy())
 
 
 def write_summary(folder: RunFolder) -> None:
     """Write `summary.json`."""
-    text = json.dumps(summary(ordered(folder)), indent=2) + "\n"
+    text = json.dumps(summary(folder.ordered()), indent=2) + "\n"
     write_whole(folder.path / "summary.json", text.encode())
 
 
@@ -138,6 +132,6 @@ def _check_branches(suite: Suite) -> None:
         for branch, spec in (entry.decision.branches if entry.decision else {}).items():
             try:
                 if spec != SELF:
-                    load_policy(spec)
+                    load_policy(spec).check()
             except ValueError as error:
                 raise SuiteError(f"{suite.name}: {entry.scenario}.{branch}: {error}") from None

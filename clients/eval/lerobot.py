@@ -113,7 +113,7 @@ def write_dataset(folder: RunFolder, out: Path) -> int:
 
 def _episodes(folder: RunFolder) -> list[Episode]:
     found = []
-    for result in scored(folder.results()):
+    for result in scored(folder.ordered()):
         if (log := folder.log_path(result.key)).exists():
             found.append(Episode(result, folder.trace(result.key), log))
     found = [episode for episode in found if episode.length > 0]
@@ -171,7 +171,11 @@ def _indices(episode: Episode, row: dict[str, Any], tasks: list[str], fps: float
 
 def _array(pyarrow: Any, values: np.ndarray) -> Any:
     flat = pyarrow.array(values.reshape(-1))
-    return flat if values.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return (
+        flat
+        if values.ndim == 1
+        else pyarrow.FixedSizeListArray.from_arrays(flat, type=pyarrow.list_(flat.type, values.shape[1]))
+    )
 
 
 # Pictures -----------------------------------------------------------------------------------------------------------

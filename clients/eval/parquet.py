@@ -22,7 +22,7 @@ def write_parquet(folder: RunFolder, out: Path) -> list[Path]:
     pyarrow = need("pyarrow", "eval", "Parquet tables")
     parquet = need("pyarrow.parquet", "eval", "Parquet tables")
     policy = folder.about()["policy"]["name"]
-    results = folder.results()
+    results = folder.ordered()
     out.mkdir(parents=True, exist_ok=True)
     rollouts, steps = out / "rollouts.parquet", out / "steps.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(list(_rollouts(results, policy))), rollouts)

@@ -103,13 +103,16 @@ def _head(title: str, about: dict[str, Any], results: Sequence[Result]) -> str:
         (str(len(failed)), "failed"),
         (f"{hours / 60:.1f} min", "driven"),
     ]
+    words = (
+        suite.get("title"),
+        f"{server['engine']} engine",
+        f"model {server['model']}",
+        server["determinism"],
+    )
     boxes = "".join(
         f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in tiles
     )
-    return (
-        f"<h1>{escape(title)}</h1><p class=dim>{escape(suite.get('title', ''))} · {escape(server['engine'])} engine, "
-        f"model {escape(server['model'])} · {escape(server['determinism'])}</p><div class=tiles>{boxes}</div>"
-    )
+    return f"<h1>{escape(title)}</h1><p class=dim>{escape(' · '.join(filter(None, words)))}</p><div class=tiles>{boxes}</div>"
 
 
 def _overall(done: Sequence[Result]) -> str:

@@ -160,6 +160,12 @@ class RunFolder:
         """
         return list({result.key: result for result in self._lines()[0]}.values())
 
+    def ordered(self) -> list[Result]:
+        """The lines in the order of the suite, whatever order they were finished in."""
+        found = {result.key: result for result in self.results()}
+        keys = [key for plan in self.suite().rollouts() for key in plan.keys.values()]
+        return [found[key] for key in keys if key in found]
+
     def cut_bytes(self) -> int:
         """Length of a half-written last line; 0 where there is none."""
         return self._lines()[1]

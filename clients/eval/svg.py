@@ -8,7 +8,7 @@ import numpy as np
 
 from .stats import Interval
 
-WIDTH, ROW, LABEL, PAD = 720, 26, 190, 8
+WIDTH, ROW, LABEL, PAD = 960, 26, 190, 8
 
 
 def intervals(rows: Mapping[str, Interval]) -> str:
@@ -62,7 +62,7 @@ def lines(
     mark_x: float | None = None,
 ) -> str:
     """Curves over one axis, each named at the side; `mark_x` draws a dashed line."""
-    width, height, left, bottom = 520, 170, 44, 30
+    width, height, left, bottom = 720, 180, 44, 30
     right, top = width - 110, 10
     xs, ys = (np.concatenate([pair[k] for pair in series.values()]) for k in (0, 1))
     x_end, y_end = max(float(xs.max()), 1e-9), _round_up(max(float(ys.max()), 1.0))
@@ -95,7 +95,7 @@ def lines(
     return _svg(width, height, parts)
 
 
-def path(xy: np.ndarray, bad: np.ndarray, size: int = 64) -> str:
+def path(xy: np.ndarray, bad: np.ndarray, size: int = 56) -> str:
     """A drive from above, uint [N, 2] metres, start as a ring; frames where something was wrong are marked."""
     low = xy.min(axis=0)
     extent = max(float((xy.max(axis=0) - low).max()), 1.0)

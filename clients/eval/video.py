@@ -18,9 +18,9 @@ class VideoError(RoadloopError, ValueError):
     """A video that cannot be written."""
 
 
-def write_video(path: Path, recorder: TraceRecorder, trace: Trace) -> None:
+def write_video(path: Path, recorder: TraceRecorder, trace: Trace, width_px: int = 960) -> None:
     """Write the mosaic of a rollout: all cameras, the world from above, numbers."""
-    write_mp4(path, _mosaics(recorder, trace), 1.0 / trace.dt_s)
+    write_mp4(path, _mosaics(recorder, trace, width_px), 1.0 / trace.dt_s)
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 21, gop: int = 48) -> int:
@@ -59,11 +59,11 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 2
     return count
 
 
-def _mosaics(recorder: TraceRecorder, trace: Trace) -> Iterator[np.ndarray]:
+def _mosaics(recorder: TraceRecorder, trace: Trace, width_px: int) -> Iterator[np.ndarray]:
     at = 0
     for seen in recorder.pictures:
         at += len(seen.ego_frames)
-        yield from mosaic_frames(seen, trace.ego[:at, :2])
+        yield from mosaic_frames(seen, trace.ego[:at, :2], width_px)
 
 
 def _all(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -72,6 +72,10 @@ class PolicySpec:
             )
         return policy
 
+    def check(self) -> None:
+        """Import it, without making one. Raises PolicySpecError where that fails."""
+        _import(self.target)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what a results folder remembers."""
         return {"name": self.name, "target": self.target, "arguments": dict(self.arguments)}
