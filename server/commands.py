@@ -1,4 +1,4 @@
-"""The commands that the server brings to `roadloop`: serve, play, token, replay. Heavy imports wait until one runs."""
+"""The commands that the server brings to `roadloop`: serve, play, token, replay, export. Heavy imports wait until one runs."""
 
 import os
 import signal
@@ -30,6 +30,10 @@ def register(app: typer.Typer) -> None:
     app.command("replay", help="Run a recording again and compare every chunk; exit code 1 if one differs.")(
         replay
     )
+    app.command(
+        "export",
+        help="Run a recording again and write it as a video (MP4) or a log (MCAP); exit code 1 if it differs.",
+    )(export)
     token = typer.Typer(help="Bearer tokens.", no_args_is_help=True)
     token.callback()(lambda: None)
     token.command(
@@ -164,18 +168,46 @@ def create_token(
     typer.echo(yaml.safe_dump({"tokens": [entry.model_dump(exclude_none=True)]}, sort_keys=False), nl=False)
 
 
-def replay(file: Annotated[Path, typer.Argument(help="A .rlrec file.")]) -> None:
+def replay(
+    file: Annotated[Path, typer.Argument(help="A .rlrec file.")],
+    device: Annotated[str | None, typer.Option(help="Instead of the recorded one: cpu, cuda:0, ...")] = None,
+) -> None:
     """Run a recording again."""
     from .recording import RecordingError
     from .replay import replay as run
 
     try:
-        report = run(file)
+        report = run(file, device=device)
     except (RecordingError, OSError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(str(report))
     raise typer.Exit(0 if report.same else 1)
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="A .rlrec file.")],
+    to: Annotated[str, typer.Option(help="mp4 or mcap.")] = "mp4",
+    out: Annotated[Path | None, typer.Option(help="File to write; default is beside the recording.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Video of this camera alone.")] = None,
+    device: Annotated[str | None, typer.Option(help="Instead of the recorded one: cpu, cuda:0, ...")] = None,
+) -> None:
+    """Write a recording as a video or a log."""
+    from clients.errors import RoadloopError
+
+    from .export import export as run
+    from .recording import RecordingError
+
+    target = out or file.with_suffix(f".{to}")
+    try:
+        made = run(file, target, to, camera, device=device)
+    except (RecordingError, RoadloopError, OSError, ValueError, RuntimeError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{target}: {made.frames} frames")
+    if made.difference is not None:
+        typer.echo(f"not as recorded: {made.difference}", err=True)
+        raise typer.Exit(1)
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

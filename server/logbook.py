@@ -31,7 +31,11 @@ class Logbook:
         self, folder: str | Path, session: str, info: Ready, engine: dict[str, Any], encoding: str
     ) -> None:
         path = Path(folder) / f"{time.strftime('%Y%m%d-%H%M%S')}-{session}-{secrets.token_hex(2)}.rlrec"
-        header: dict[str, Any] = {"engine": info.engine, "model_digest": info.model_digest, "determinism": info.determinism}
+        header: dict[str, Any] = {
+            "engine": info.engine,
+            "model_digest": info.model_digest,
+            "determinism": info.determinism,
+        }
         header |= {"choice": engine, "encoding": encoding, "session": session}
         self._recorder = Recorder(path, header)
         self._records = 0  # after the header
@@ -68,10 +72,10 @@ class Logbook:
     def restore(self, snapshot: Snapshot) -> None:
         """The session goes on from a snapshot, whoever took it."""
         _, cameras, encoding = snapshot.setup
-        names = [camera["name"] for camera in cameras]
-        values = {**_named(snapshot), "cameras": names, "encoding": encoding}
-        state = {} if snapshot.handle in self._known else {"state": snapshot.state}
-        self._write("restore", **values, **state)
+        values = {**_named(snapshot), "cameras": cameras, "encoding": encoding}
+        if snapshot.handle not in self._known:
+            values |= {"state": snapshot.state, "seen": _last_frame(snapshot.observation)}
+        self._write("restore", **values)
 
     def branch(self, other: "Logbook") -> None:
         """The session is a copy of another one, recorded there up to here."""
@@ -88,3 +92,12 @@ class Logbook:
 
 def _named(snapshot: Snapshot) -> dict[str, Any]:
     return {"handle": snapshot.handle, "digest": snapshot.digest, "next_chunk": snapshot.next_chunk}
+
+
+def _last_frame(observation: dict[str, Any]) -> dict[str, Any]:
+    """What the snapshot's driver saw at its very end."""
+    frames = {name: images[-1:] for name, images in observation["frames"].items()}
+    metrics = {
+        name: values if name == "lights" else values[-1:] for name, values in observation["metrics"].items()
+    }
+    return {**observation, "frames": frames, "ego": observation["ego"][-1:], "metrics": metrics}

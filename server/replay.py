@@ -20,7 +20,7 @@ from worldmodel.engine import (
 from worldmodel.rig import load_rig
 
 from .encode import encode_camera
-from .engines import EngineChoice, build_engine
+from .engines import EngineChoice, build_engine, camera_dicts
 from .lineage import Record, lineage, read_header
 from .observe import observe
 from .recording import RecordingError, frame_digest
@@ -48,8 +48,9 @@ class Moment:
 
     record: Record
     result: ChunkResult
-    cameras: list[str]
-    frames: dict[str, list[bytes]]  # encoded as recorded
+    cameras: list[dict[str, Any]]  # as on the wire
+    encoding: str
+    frames: dict[str, list[bytes]]  # as recorded
     difference: str | None  # from what was recorded
 
 
@@ -103,7 +104,7 @@ class _Player:
             raise RecordingError(f"expected model {header['model_digest']!r} as recorded, got {found!r}")
         self._engine, self._encoding, self._wanted = engine, header["encoding"], wanted
         self._session: SessionId | None = None
-        self._cameras: list[str] = []
+        self._cameras: list[dict[str, Any]] = []
         self._kept: dict[str, bytes] = {}  # handle -> state
 
     def follow(self, record: Record) -> Moment | None:
@@ -128,7 +129,9 @@ class _Player:
         chosen = SessionOptions(**options | {"cameras": tuple(cameras) if cameras else None})
         request = OpenRequest(record["scenario"], record["rig"], record["seed"], chosen)
         result = self._engine.open(request)
-        self._stand_in(result.session, list(cameras or load_rig(record["rig"]).names))
+        rig = load_rig(record["rig"])
+        rig = (rig.subset(cameras) if cameras else rig).scaled(*result.frames.shape[2:4])
+        self._stand_in(result.session, camera_dicts(rig))
         return self._moment(record, result)
 
     def _restore(self, record: Record) -> None:
@@ -150,17 +153,18 @@ class _Player:
             raise Refused(f"chunk {record['chunk']} was refused: {result}")
         return self._moment(record, result)
 
-    def _stand_in(self, session: SessionId, cameras: list[str]) -> None:
+    def _stand_in(self, session: SessionId, cameras: list[dict[str, Any]]) -> None:
         if self._session is not None:
             self._engine.close(self._session)
         self._session, self._cameras = session, cameras
 
     def _moment(self, record: Record, result: ChunkResult) -> Moment:
         frames = {
-            name: encode_camera(result.frames[view], self._encoding)
-            for view, name in enumerate(self._cameras)
+            camera["name"]: encode_camera(result.frames[view], self._encoding)
+            for view, camera in enumerate(self._cameras)
         }
-        return Moment(record, result, self._cameras, frames, _difference(record, result, frames))
+        difference = _difference(record, result, frames)
+        return Moment(record, result, self._cameras, self._encoding, frames, difference)
 
 
 def _wanted(path: Path) -> set[str]:
