@@ -69,7 +69,7 @@ def drive(model: WorldModel) -> Drive:
 @pytest.fixture(scope="module")
 def results(model: WorldModel) -> dict:
     """Full compute, a baseline and a tier at another number of steps, over one drive."""
-    return measure(model, [METHODS["always"], METHODS["fast_view"].at(1)], SETTINGS)
+    return measure(model, [METHODS["always"], METHODS["fast"].at(1)], SETTINGS)
 
 
 def rows(results: dict, protocol: str = "free-running") -> dict[str, dict]:
@@ -80,7 +80,7 @@ def rows(results: dict, protocol: str = "free-running") -> dict[str, dict]:
 def test_rows_have_the_keys_of_every_benchmark_of_the_cache(results: dict) -> None:
     keys = """name tier group protocol skip speedup_dit speedup_chunk chunk_ms_p50 chunk_ms_p99 psnr_full ssim_full
         true_cost_db speed_error yaw_rate_error motion_energy_ratio gate_overhead cache_mb"""
-    assert set(rows(results)) == {"exact", "always", "exact@1", "fast_view@1"}
+    assert set(rows(results)) == {"exact", "always", "exact@1", "fast@1"}
     for row in results["methods"]:
         assert set(keys.split()) <= set(row)
     assert len(results["per_chunk"]) == 2 * 4 * CHUNKS
@@ -99,7 +99,7 @@ def test_full_compute_equals_itself_and_others_are_measured_against_it(results: 
 def test_other_step_counts_are_held_against_their_own_full_compute_and_against_the_first(
     results: dict,
 ) -> None:
-    fewer, cached = rows(results)["exact@1"], rows(results)["fast_view@1"]
+    fewer, cached = rows(results)["exact@1"], rows(results)["fast@1"]
     assert (fewer["steps"], fewer["psnr_full"], fewer["speedup_cache"]) == (1, 100.0, 1.0)
     assert fewer["speedup_denoise"] > 1.2  # one pass instead of two
     assert fewer["true_cost_db"] != 0.0

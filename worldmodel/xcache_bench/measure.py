@@ -69,7 +69,7 @@ def entrants(
 ) -> list[Contestant]:
     """Who has to be raced under a protocol, each after the full compute that it is compared with; nobody, perhaps."""
     first = protocol == protocols[0]
-    chosen = [one for one in contestants if first or model.config.cycle == 1 or one.feeds_back]
+    chosen = [one for one in contestants if first or model.config.cycle == 1 or one.stands_apart]
     field = [FULL_COMPUTE, *(every for one in chosen for every in (one.full, one))]
     return list({one.name: one for one in field}.values()) if chosen else []
 

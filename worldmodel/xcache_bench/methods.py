@@ -41,9 +41,9 @@ class Contestant:
         return _named_by_steps(replace(FULL_COMPUTE, name=name, noise_hold=self.noise_hold), self.steps)
 
     @property
-    def feeds_back(self) -> bool:
-        """Whether what it approximates may be committed although the KV cycle would not have it."""
-        return not self.cache.tiers[self.tier].protect_kv
+    def stands_apart(self) -> bool:
+        """Whether its committed chunks may differ from full compute's: skipped, or rounded in other places."""
+        return self.cache.apart or not self.cache.tiers[self.tier].protect_kv
 
     def at(self, steps: int | None) -> "Contestant":
         """The same with another number of steps."""
