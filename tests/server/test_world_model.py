@@ -15,6 +15,8 @@ from clients.client import Client, connect, watch
 from clients.protocol import CacheTelemetry, ErrorCode, ProtocolError
 from server import weights
 from server.engines import EngineChoice, build_engine
+from server.lineage import lineage
+from server.replay import replay
 from server.weights import NoWeightsError, choose_model
 from worldmodel.model.checkpoint import save_checkpoint
 from worldmodel.model.config import DiTConfig, ModelConfig, TokenizerConfig
@@ -50,9 +52,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(run_server: Any, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="module")
+def url(run_server: Any, checkpoint: Path, records: Path) -> Iterator[str]:
     options = json.dumps({"model": str(checkpoint), "dtype": "float32"})
-    records = tmp_path_factory.mktemp("records")
     with run_server(
         "--engine", "worldmodel", "--set", f"engine_options={options}", "--record-dir", str(records)
     ) as server:
@@ -129,6 +135,29 @@ def test_telemetry_of_the_cache_reaches_driver_and_viewer_in_full(client: Client
         assert cache.gate_us > 0
         assert cache.bytes is not None
         assert cache.bytes > 0
+
+
+def test_a_recording_with_tiers_a_restore_and_a_fork_replays_to_the_same_bytes(
+    client: Client, records: Path
+) -> None:
+    session = client.session
+    session.reset(SCENARIO, seed=1, rig=RIG, record=True)
+    session.step([0.0, 0.5])
+    session.set_tier("fast")
+    handle = session.snapshot().handle
+    session.step([0.01, 0.5])
+    (copy,) = session.fork()
+    copy.step([-0.01, 0.5])
+    session.restore(handle)
+    session.step([0.02, 0.0])
+    copy.close()
+    paths = list(records.glob("*.rlrec"))
+    assert len(paths) == 2
+    for path in paths:
+        kinds = {record["kind"] for record in lineage(path)}
+        assert {"tier", "chunk"} <= kinds
+        report = replay(path)  # builds the engine again, from the header alone
+        assert (report.same, report.chunks) == (True, 3), report
 
 
 # Without weights ------------------------------------------------------------------------------------------------------
