@@ -50,7 +50,7 @@ def _frame(
     columns: int,
     size: tuple[int, int],
 ) -> np.ndarray:
-    cells = [cv2.resize(pictures[c.name][index], size, interpolation=cv2.INTER_AREA) for c in order]
+    cells = [_fit(cv2, pictures[c.name][index], size) for c in order]
     for cell, camera in zip(cells, order, strict=True):
         _write(cv2, cell, camera.name.replace("_", " "), (8, 18), 0.42)
     cells.append(_from_above(cv2, seen, index, trail, size))
@@ -61,6 +61,11 @@ def _frame(
         out[top : top + size[1], left : left + size[0]] = cell
     _write(cv2, out, _numbers(seen, index), (10, out.shape[0] - 9), 0.45)
     return out
+
+
+def _fit(cv2: Any, picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    larger = picture.shape[1] > size[0]
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if larger else cv2.INTER_CUBIC))
 
 
 def _numbers(seen: Observation, index: int) -> str:
@@ -117,6 +122,7 @@ def _box(x: float, y: float, yaw: float, length: float, width: float) -> np.ndar
 
 
 def _write(cv2: Any, picture: np.ndarray, text: str, at: tuple[int, int], size: float) -> None:
-    """Text that is legible on anything."""
-    for color, width in (((0, 0, 0), 3), (INK, 1)):
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, color, width, cv2.LINE_AA)
+    """Light text with a shadow. Both strokes have one width: letters of another stand elsewhere."""
+    for color, shift in (((0, 0, 0), 1), (INK, 0)):
+        where = at[0] + shift, at[1] + shift
+        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
