@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,22 +12,27 @@ import numpy as np
 import pytest
 
 from clients.protocol import ProtocolError
+from server.config import load_config
+from server.exit_codes import EXIT_BAD_CONFIG
 from server.local_workers import LocalLauncher, LocalWorker
 from server.messages import CloseWork, ForkWork, OpenWork, RestoreWork, SnapshotWork, StepWork
 from server.pool import PoolConfig, Worker, WorkerLostError, WorkerPool
+from server.ray_workers import RayLauncher, RayMissingError
+from server.serve import serve
 
 ACTIONS = np.zeros((4, 2), np.float32)
 ZERO = {"name": "zero"}
+START_S = 100.0  # a worker imports much: slow on a busy machine
 
 
 def config(**values: Any) -> PoolConfig:
-    return PoolConfig(**{"engines": (ZERO,), "ready_timeout_s": 30.0, "breaker_losses": 10} | values)
+    return PoolConfig(**{"engines": (ZERO,), "ready_timeout_s": START_S, "breaker_losses": 10} | values)
 
 
 async def started(**values: Any) -> WorkerPool:
     pool = WorkerPool(config(**values))
     await pool.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(START_S):
         await pool.wait_ready()
     return pool
 
@@ -53,7 +59,7 @@ async def step(pool: WorkerPool, worker: Worker, name: str, accel: float = 0.0, 
     return await pool.work(worker, StepWork, session=name, space="controls", actions=actions, **values)
 
 
-async def until(condition: Any, timeout_s: float = 20.0) -> None:
+async def until(condition: Any, timeout_s: float = START_S) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -191,10 +197,25 @@ async def test_a_worker_that_lives_but_makes_no_progress_is_replaced() -> None:
 async def test_a_worker_that_never_starts_opens_the_breaker() -> None:
     pool = WorkerPool(config(engines=({"name": "no-such-engine"},), breaker_losses=2))
     await pool.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(START_S):
         await pool.wait_ready()
     assert pool.broken.is_set()
     await pool.stop()
+
+
+async def test_messages_of_another_installation_are_logged_and_ignored(
+    pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool._receive(b"\x81\xa4kind\xa5Other")
+    assert "expected a worker message" in caplog.text
+    await open_world(pool, "a")
+
+
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    with pytest.raises(RayMissingError, match=r"pip install 'roadloop\[ray\]'"):
+        RayLauncher()
+    assert serve(load_config(None, {}, pool="ray", port=0)) == EXIT_BAD_CONFIG
 
 
 async def test_stopping_leaves_no_process_and_no_folder(pool: WorkerPool) -> None:
