@@ -20,7 +20,10 @@ from server.ray_workers import RayLauncher
 ray = pytest.importorskip("ray", reason="needs ray: pip install 'roadloop[ray]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="needs ray: pip install 'roadloop[ray]'")
 
-pytestmark = pytest.mark.timeout(300)  # a cluster is some ten processes: slow to start on a busy machine
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]  # a cluster is some ten processes: slow to start on a busy machine
 
 STORE_BYTES = 80 << 20
 ZERO = {"name": "zero"}
