@@ -3,18 +3,19 @@
 import { colour, context2d, el } from "./dom.js";
 
 const CHUNKS = 60;
-const ORDER = ["queue", "scene", "condition", "denoise", "decode", "render", "kv_update", "engine", "encode", "network"];
+const ORDER = ["queue", "scene", "condition", "denoise", "decode", "render", "kv_update", "engine", "encode", "flush", "network"];
 const WHOLE = "engine"; // contains the engine's own stages
+const AFTER = "flush"; // of the chunk before, after its reply: nobody waited for it
 
 /**
  * The stages of one chunk, disjoint: `engine` becomes what its parts do not explain, `network` what the server does
  * not. Pure.
  */
 export function splitStages(timing, roundTripMs = null) {
-  const parts = Object.entries(timing).filter(([name]) => !["queue", "encode", WHOLE].includes(name));
+  const parts = Object.entries(timing).filter(([name]) => !["queue", "encode", AFTER, WHOLE].includes(name));
   const explained = parts.reduce((sum, [, ms]) => sum + ms, 0);
   const stages = { ...timing, [WHOLE]: Math.max(0, (timing[WHOLE] ?? explained) - explained) };
-  const total = Object.values(stages).reduce((sum, ms) => sum + ms, 0);
+  const total = Object.values(stages).reduce((sum, ms) => sum + ms, 0) - (timing[AFTER] ?? 0);
   if (roundTripMs !== null) stages.network = Math.max(0, roundTripMs - total);
   const known = ORDER.filter((name) => name in stages);
   const others = Object.keys(stages).filter((name) => !ORDER.includes(name));

@@ -40,6 +40,11 @@ test("an engine without stages of its own is one stage", () => {
   assert.deepEqual(splitStages({ queue: 1, engine: 50, encode: 4 }), [["queue", 1], ["engine", 50], ["encode", 4]]);
 });
 
+test("work after the last reply is shown, and is no part of this round trip", () => {
+  const stages = Object.fromEntries(splitStages({ engine: 100, denoise: 90, encode: 5, flush: 40 }, 120));
+  assert.deepEqual(stages, { denoise: 90, engine: 10, encode: 5, flush: 40, network: 15 });
+});
+
 test("the log has a row per frame, with the actions that were sent", () => {
   const ego = new NdArray("<f8", [2, 7], Float64Array.of(0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 15, 16));
   const metrics = {
