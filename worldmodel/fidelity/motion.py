@@ -75,7 +75,7 @@ def _align(levels: list[tuple[torch.Tensor, torch.Tensor, RigViews]], k: int) ->
         seen = (frames[:, k], frames[:, k + 1], views.points(depth_m[k + 1]), views)
         if motion is None:
             grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD)
-            motion = grid[torch.stack([_cost(*_residual(m, *seen)) for m in grid]).argmin()]
+            motion = grid[_cost(*_residual(grid, *seen)).argmin()]
         for _ in range(REFINE_STEPS):
             motion = motion + _gauss_newton(motion, *seen)
     assert motion is not None, "the pyramid has at least one level"
@@ -90,15 +90,11 @@ def _gauss_newton(
     views: RigViews,
 ) -> torch.Tensor:
     """One robust Gauss-Newton update, with the Jacobian by central differences."""
-    residual, seen = _residual(motion, before, after, points, views)
     step = torch.tensor([0.02, 0.002])
-    columns = []
-    for axis in torch.eye(2):
-        ahead, seen_ahead = _residual(motion + axis * step, before, after, points, views)
-        behind, seen_behind = _residual(motion - axis * step, before, after, points, views)
-        seen = seen * seen_ahead * seen_behind
-        columns.append((ahead - behind) / (2 * (axis @ step)))
-    jacobian = torch.stack(columns, dim=-1).reshape(-1, 2)
+    around = torch.cat([torch.zeros(1, 2), torch.eye(2), -torch.eye(2)]) * step
+    residuals, inside = _residual(motion + around, before, after, points, views)
+    residual, seen = residuals[0], inside.prod(0)
+    jacobian = ((residuals[1:3] - residuals[3:5]).flatten(1) / (2 * step[:, None])).T
     weight = (seen * HUBER / residual.abs().clamp_min(HUBER)).reshape(-1, 1)
     normal = jacobian.T @ (weight * jacobian) + 1e-6 * torch.eye(2)
     update = -torch.linalg.solve(normal, jacobian.T @ (weight * residual.reshape(-1, 1))).squeeze(-1)
@@ -106,23 +102,24 @@ def _gauss_newton(
 
 
 def _residual(
-    motion: torch.Tensor, before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: RigViews
+    motions: torch.Tensor, before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: RigViews
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Looked-up minus seen, [V, 3, h, w], and where the look-up is inside the earlier image."""
-    forward, yaw = motion
+    """Looked-up minus seen under motions [G, 2]: [G, V, 3, h, w], and where the look-up is inside the earlier image."""
+    forward, yaw = motions.unbind(-1)
+    cos, sin, zero, one = yaw.cos(), yaw.sin(), torch.zeros_like(yaw), torch.ones_like(yaw)
     # The rear axle does not slip sideways: it travels along an arc.
-    translation = torch.stack([forward * torch.sinc(yaw / torch.pi), forward * yaw / 2, torch.zeros(())])
-    cos, sin, zero, one = yaw.cos(), yaw.sin(), torch.zeros(()), torch.ones(())
-    rotation = torch.stack(
-        [torch.stack([cos, -sin, zero]), torch.stack([sin, cos, zero]), torch.stack([zero, zero, one])]
-    )
-    grid, inside = views.project(points @ rotation.T + translation)
-    looked_up = F.grid_sample(before, grid, align_corners=False, padding_mode="border")
-    return looked_up - after, inside[:, None].expand_as(after).float()
+    translation = torch.stack([forward * torch.sinc(yaw / torch.pi), forward * yaw / 2, zero], dim=-1)
+    rotation = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
+    moved = points @ rotation[:, None, None] + translation[:, None, None, None]  # G V h w 3
+    grid, inside = views.project(moved)
+    rows = grid.transpose(0, 1).flatten(1, 2)  # V (G h) w 2: every camera looks up all motions at once
+    looked_up = F.grid_sample(before, rows, align_corners=False, padding_mode="border")
+    looked_up = looked_up.unflatten(2, (len(motions), -1)).movedim(2, 0)
+    return looked_up - after, inside[:, :, None].expand_as(looked_up).float()
 
 
 def _cost(residual: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Mean Huber cost where the look-up is valid."""
+    """Mean Huber cost where the look-up is valid, [G]."""
     size = residual.abs()
     huber = torch.where(size < HUBER, 0.5 * size.square() / HUBER, size - 0.5 * HUBER)
-    return (huber * seen).sum() / seen.sum().clamp_min(1.0)
+    return (huber * seen).flatten(1).sum(1) / seen.flatten(1).sum(1).clamp_min(1.0)

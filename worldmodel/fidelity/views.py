@@ -22,11 +22,10 @@ class RigViews:
         return self._origins + distance[..., None] * self._rays
 
     def project(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each camera's own points [V, h, w, 3] to `grid_sample` coordinates [V, h, w, 2] and whether they are inside."""
-        grids, insides = zip(
-            *(_project(camera, points[v]) for v, camera in enumerate(self.rig.cameras)), strict=True
-        )
-        return torch.stack(grids), torch.stack(insides)
+        """Each camera's own points [..., V, h, w, 3] to `grid_sample` coordinates [..., V, h, w, 2], and which are inside."""
+        seen = zip(self.rig.cameras, points.unbind(-4), strict=True)
+        grids, insides = zip(*(_project(camera, own) for camera, own in seen), strict=True)
+        return torch.stack(grids, dim=-4), torch.stack(insides, dim=-3)
 
 
 def _project(camera: Camera, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
