@@ -14,7 +14,9 @@ from clients.protocol import SUBPROTOCOL, ErrorCode, ProtocolError
 from .auth import Principal
 from .config import ServerConfig
 from .driver_socket import DriverSocket
-from .rest import Problem, problem_response, public, v1
+from .problems import Problem, problem_response
+from .rest import public, v1
+from .rest_sessions import sessions
 from .state import Server
 from .version import VERSION
 from .viewer_socket import ViewerSocket
@@ -35,6 +37,7 @@ def build_app(config: ServerConfig) -> FastAPI:
     app.state.server = server
     app.include_router(public)
     app.include_router(v1)
+    app.include_router(sessions)
     app.include_router(web)
     app.add_exception_handler(ProtocolError, _protocol_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from clients.protocol import ErrorCode, ProtocolError
-from worldmodel.engine import FPS
 
 # veryfast: about twice the speed of the default at the same size; crf 20: hard to tell from JPEG of quality 90.
 OPTIONS = {
@@ -43,6 +42,8 @@ class H264Encoder:
 
     def __init__(self, height: int, width: int) -> None:
         import av
+
+        from worldmodel.engine import FPS  # in workers alone: the front end imports this module too
 
         self._av: Any = av
         self._codec: Any = av.CodecContext.create("libx264", "w")

@@ -18,8 +18,8 @@ from clients.protocol import (
 )
 from clients.protocol.replies import Camera
 
+from .answers import close_code, error_reply
 from .auth import Gate, Principal
-from .driver_socket import close_code, error_reply
 from .h264 import require_h264
 from .hub import Hub
 from .live import LiveSession
