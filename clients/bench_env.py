@@ -150,5 +150,5 @@ def _waiting(client: Client) -> list[float]:
         waited.append(time.perf_counter() - began_s)
         return results
 
-    client.step_many = timed  # type: ignore[method-assign]
+    client.step_many = timed  # type: ignore[method-assign, assignment]
     return waited

@@ -19,14 +19,16 @@ def to_controls(accelerations: np.ndarray, speed_mps: np.ndarray | float) -> np.
     """Steering angle [rad, left positive] and acceleration [m/s^2], within the car's bounds: float32 [..., 2]."""
     across, along = np.moveaxis(np.clip(accelerations, LOW, HIGH), -1, 0)
     steering = np.arctan(across * WHEELBASE_M / np.maximum(speed_mps, SLOW_MPS) ** 2)
-    return np.stack([np.clip(steering, -STEERING_RAD, STEERING_RAD), along], axis=-1).astype(np.float32)
+    parts = np.clip(steering, -STEERING_RAD, STEERING_RAD), along
+    return np.stack(parts, axis=-1).astype(np.float32)
 
 
 def from_controls(controls: np.ndarray, speed_mps: np.ndarray | float) -> np.ndarray:
     """The inverse, where the bounds allow: float32 [..., 2]."""
     steering, along = np.moveaxis(controls, -1, 0)
     across = np.tan(steering) * np.maximum(speed_mps, SLOW_MPS) ** 2 / WHEELBASE_M
-    return np.clip(np.stack([across, along], axis=-1), LOW, HIGH).astype(np.float32)
+    accelerations: np.ndarray = np.clip(np.stack([across, along], axis=-1), LOW, HIGH)
+    return accelerations.astype(np.float32)
 
 
 def eased(

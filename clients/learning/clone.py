@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .lessons import Lessons
+from .network import OF_THE_LANE
 from .torch_network import TorchNetwork
 
 GREY, BLURRED_SHARE = 110.0, 0.6
@@ -25,6 +26,7 @@ class CloneConfig:
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
+    untold_share: float = 0.5  # of moments in which it is not told where the lane is, and must see it
     braking_weight: float = 3.0  # of moments in which the expert brakes: rare, and what matters
     stages: Sequence[float] = (
         0.03,
@@ -78,7 +80,7 @@ def clone(
     for step, batch in enumerate(_batches(learnt, config, steps), 1):
         loss = _loss(network, batch, config.braking_weight)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
@@ -138,7 +140,7 @@ def _blurred(values: Tensor) -> Tensor:
 
 
 def _batches(lessons: Lessons, config: CloneConfig, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Disturbed batches, every lesson once per epoch, in another order each time."""
+    """Disturbed batches, some of them not told where the lane is, every lesson once per epoch, in another order each time."""
     order, noise = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
     left = np.zeros(0, np.int64)
     for _ in range(steps):
@@ -146,7 +148,9 @@ def _batches(lessons: Lessons, config: CloneConfig, steps: int) -> Iterator[tupl
             left = np.concatenate([left, order.permutation(len(lessons))])
         images, numbers, wanted = _tensors(lessons.take(left[: config.batch]))
         left = left[config.batch :]
-        yield disturbed(images, noise), numbers, wanted
+        untold = torch.rand((len(images), 1), generator=noise) < config.untold_share
+        lane = torch.zeros(numbers.shape[1], dtype=torch.bool).index_fill(0, torch.tensor(OF_THE_LANE), True)
+        yield disturbed(images, noise), numbers.masked_fill(untold & lane, 0.0), wanted
 
 
 def _loss(network: TorchNetwork, batch: tuple[Tensor, Tensor, Tensor], braking_weight: float) -> Tensor:

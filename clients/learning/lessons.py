@@ -20,7 +20,7 @@ class Lessons:
     """K moments."""
 
     images: np.ndarray  # uint8 [K, V, 2, H, W, 3], see `VisionNetwork`
-    numbers: np.ndarray  # float32 [K, 6], see `network.scaled`
+    numbers: np.ndarray  # float32 [K, 7], see `network.scaled`
     accelerations: np.ndarray  # float32 [K, 2]: the expert's, to the left and forwards [m/s^2]
     episode: np.ndarray  # int64 [K]: which one, so that none is both learnt from and tested on
 

@@ -18,7 +18,8 @@ SIZE = (48, 80)  # height, width
 CONVOLUTIONS = ((6, 32, 4, 4), (32, 48, 3, 2), (48, 64, 3, 2))  # channels in and out, kernel, stride
 SEEN = 1920  # features of both towers
 COLUMNS = ("speed_mps", "lane_offset_m", "heading_error_rad", "speed_limit_mps")
-NUMBERS = 6  # of `scaled`
+NUMBERS = 7  # of `scaled`
+OF_THE_LANE = (1, 2, 6)  # which of those are 0 for who is not told where the lane is
 HIDDEN = 96
 FEATURES = HIDDEN + NUMBERS  # that the last layer takes
 FORMAT = "roadloop-vision-1"
@@ -68,7 +69,7 @@ class VisionNetwork:
 
         Args:
             images: uint8 [V, 2, H, W, 3]: of each of CAMERAS the first and the last frame of the newest chunk.
-            numbers: float32 [4]: COLUMNS at its last frame.
+            numbers: float32 [4]: COLUMNS at its last frame; NaN for the lane's where it is to be seen.
 
         Returns:
             Accelerations to the left and forwards [m/s^2]: float32 [2].
@@ -94,20 +95,22 @@ class VisionNetwork:
 
 
 def scaled(numbers: np.ndarray) -> np.ndarray:
-    """The columns as the network takes them: float32 [..., 6].
+    """The columns as the network takes them: float32 [..., 7].
 
     The heading error is taken times the speed: how fast the car leaves its lane; and what is left to the speed limit also as the expert goes for it,
-    which is soon as fast as it likes. The scales make the expert's answer about the sum of them.
+    which is soon as fast as it likes. The scales make the expert's answer about the sum of them. The last one is 1, or 0 where the lane offset is NaN:
+    then the network is not told where the lane is, and must see it.
     """
     speed, offset, heading, limit = np.moveaxis(numbers, -1, 0)
-    left = limit - speed
+    told, left = np.isfinite(offset), limit - speed
     parts = (
         speed / 15.0,
-        offset * 2.0,
-        speed * heading * 2.0,
+        np.where(told, offset * 2.0, 0.0),
+        np.where(told, speed * heading * 2.0, 0.0),
         limit / 15.0,
         left / 5.0,
         np.clip(left, -3.0, 1.5),
+        told,
     )
     return np.stack(parts, axis=-1).astype(np.float32)
 
@@ -117,7 +120,9 @@ def _convolve(values: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: 
     kernel = weight.shape[-1]
     edge = margin(kernel, stride)
     padded = np.pad(values, ((0, 0), (edge, edge), (edge, edge)))
-    patches = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (1, 2))[:, ::stride, ::stride]
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (1, 2))[
+        :, ::stride, ::stride
+    ]
     height, width = patches.shape[1:3]
     rows = patches.transpose(1, 2, 0, 3, 4).reshape(height * width, -1)  # [H W, I k k]
     out = rows @ weight.reshape(len(weight), -1).T + bias

@@ -124,7 +124,7 @@ class Accelerating(VecEnvWrapper):
 
 
 def observed(seen: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the network takes, of observations with or without a batch axis: `images` uint8 [..., V, 2, H, W, 3], `numbers` [..., 6]."""
+    """What the network takes, of observations with or without a batch axis: `images` uint8 [..., V, 2, H, W, 3], `numbers` [..., 7]."""
     views = [seen[f"image_{camera}"] for camera in CAMERAS]  # [..., H, W, 3 FRAMES]
     both = [np.stack([view[..., :3], view[..., -3:]], axis=-4) for view in views]
     return {"images": np.stack(both, axis=-5), "numbers": scaled(seen["ego"])}
@@ -197,7 +197,7 @@ def _learner(environment: VecEnv, config: PpoConfig, start: Path | None) -> PPO:
         network.load(start)
         weights = network.state_dict()
         head = {name.removeprefix("action."): weights.pop(name) for name in ("action.weight", "action.bias")}
-        learner.policy.features_extractor.network.load_state_dict(weights)
+        _network(learner).load_state_dict(weights)
         learner.policy.action_net.load_state_dict(head)
     return learner
 
@@ -205,4 +205,11 @@ def _learner(environment: VecEnv, config: PpoConfig, start: Path | None) -> PPO:
 def _weights(learner: PPO) -> dict[str, torch.Tensor]:
     """The learner's network under the names of `TorchNetwork`."""
     head = {f"action.{name}": value for name, value in learner.policy.action_net.state_dict().items()}
-    return {**learner.policy.features_extractor.network.state_dict(), **head}
+    return {**_network(learner).state_dict(), **head}
+
+
+def _network(learner: PPO) -> TorchNetwork:
+    """All but the last layer."""
+    features = learner.policy.features_extractor
+    assert isinstance(features, Features)
+    return features.network

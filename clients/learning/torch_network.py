@@ -21,7 +21,8 @@ class TorchNetwork(nn.Module):
 
     def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Accelerations to the left and forwards [m/s^2], [B, 2]; arguments as in `features`."""
-        return self.action(self.features(images, numbers))
+        action: Tensor = self.action(self.features(images, numbers))
+        return action
 
     def features(self, images: Tensor, numbers: Tensor) -> Tensor:
         """What the last layer takes, [B, FEATURES].

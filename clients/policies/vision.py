@@ -15,6 +15,7 @@ from ..pictures import shrink
 from ..protocol.requests import ActionSpaceName
 from .policy import EpisodeInfo, PolicyError
 
+OF_THE_LANE = ("lane_offset_m", "heading_error_rad")
 STAGES = {3: "vision-003", 30: "vision-030", 100: "vision"}  # per cent of its training
 
 
@@ -25,6 +26,7 @@ class Vision:
         weights: a safetensors file; None takes a bundled one.
         stage: which one, as per cent of its training: 3, 30 or 100. The early ones drive worse, and are there to be compared.
         noise_mps2: standard deviation of noise on the accelerations, to make a worse driver of it.
+        told: where it is in its lane; False must see that, too.
         blind: sees grey pictures only.
     """
 
@@ -35,10 +37,11 @@ class Vision:
         weights: str | Path | None = None,
         stage: int = 100,
         noise_mps2: float = 0.0,
+        told: bool = True,
         blind: bool = False,
     ) -> None:
         self.network = VisionNetwork.load(weights) if weights else bundled_network(stage)
-        self.noise_mps2, self.blind = float(noise_mps2), blind
+        self.noise_mps2, self.told, self.blind = float(noise_mps2), told, blind
 
     def reset(self, info: EpisodeInfo) -> None:
         """Begin an episode.
@@ -53,7 +56,7 @@ class Vision:
 
     def act(self, seen: Observation) -> np.ndarray:
         """float32 [F, 2]."""
-        numbers = np.array([_number(seen, name) for name in COLUMNS], np.float32)
+        numbers = np.array([self._number(seen, name) for name in COLUMNS], np.float32)
         accelerations = self.network(self._pictures(seen), numbers)
         accelerations = accelerations + self.noise_mps2 * self._rng.standard_normal(2)
         controls, ego = to_controls(accelerations, numbers[0]), seen.ego
@@ -67,6 +70,11 @@ class Vision:
             return np.full((len(CAMERAS), 2, *SIZE, 3), 128, np.uint8)
         return np.stack([[shrink(seen.image(camera, k), SIZE) for k in (0, -1)] for camera in CAMERAS])
 
+    def _number(self, seen: Observation, name: str) -> float:
+        if not self.told and name in OF_THE_LANE:
+            return np.nan
+        return float(seen.ego[name] if name in seen.ego else seen.metrics[name][-1])
+
 
 def bundled_network(stage: int = 100) -> VisionNetwork:
     """The network that is shipped. Raises ValueError for a stage that is not."""
@@ -74,7 +82,3 @@ def bundled_network(stage: int = 100) -> VisionNetwork:
         raise ValueError(f"expected a stage of {', '.join(map(str, STAGES))}, got {stage}")
     with resources.as_file(resources.files(__package__) / "weights" / f"{STAGES[stage]}.safetensors") as path:
         return VisionNetwork.load(path)
-
-
-def _number(seen: Observation, name: str) -> float:
-    return float(seen.ego[name] if name in seen.ego else seen.metrics[name][-1])

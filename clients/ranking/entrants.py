@@ -7,18 +7,20 @@ from typing import Any
 from ..policies import PolicySpec, load_policy
 
 # The expert and the lane keeper know from the scene what there is, and get the same scores wherever they drive: they say how far apart good and
-# bad drivers are. Those that look at pictures are the ones whose scores a simulator can get wrong.
+# bad drivers are. Those that look at pictures are the ones whose scores a simulator can get wrong, most of all where they are not even told
+# where their lane is.
 POLICIES = (
     "expert",
     "expert?noise=0.1",
     "lane_keeper",
     "constant_speed",
     "vision",
-    "vision?noise_mps2=1.0",
-    "vision?noise_mps2=3.0",
-    "vision?blind=true",
-    "vision?stage=30",
     "vision?stage=3",
+    "vision?told=false",
+    "vision?told=false&noise_mps2=1.5",
+    "vision?told=false&stage=30",
+    "vision?told=false&stage=3",
+    "vision?told=false&blind=true",
 )
 UNSEEING = (
     "worldmodel.",

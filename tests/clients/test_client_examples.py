@@ -16,7 +16,7 @@ import clients.local
 ROOT = Path(__file__).parents[2]
 BLOCKS = [
     pytest.param(block, id=f"{page}-{number}")
-    for page in ("README.md", "docs/environments.md")
+    for page in ("README.md", "docs/environments.md", "docs/learning.md")
     for number, block in enumerate(
         re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
     )
