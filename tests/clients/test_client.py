@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from clients import aio
-from clients.client import Client, connect
+from clients.client import Client, connect, watch
 from clients.errors import ConnectionLostError
-from clients.handshake import socket_url
+from clients.handshake import http_url, socket_url
 from clients.local import local_server
 from clients.protocol import ErrorCode, ProtocolError
+from clients.rest import call
 
 RIG = "front3"
 
@@ -116,6 +117,48 @@ def test_urls_of_all_kinds_reach_the_socket(url: str, expected: str) -> None:
     assert socket_url(url, "/v1/drive") == expected
     with pytest.raises(ValueError, match="expected a URL starting with"):
         socket_url("ftp://a", "/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("localhost:1", "http://localhost:1/version"),
+        ("ws://a:1/sub/", "http://a:1/sub/version"),
+        ("wss://a", "https://a/version"),
+    ],
+)
+def test_the_same_address_leads_to_rest(url: str, expected: str) -> None:
+    assert http_url(url, "/version") == expected
+
+
+def test_calls_over_rest_end_in_the_same_errors_as_the_socket(url: str) -> None:
+    assert call(url, "/healthz") == {"status": "ok"}
+    with pytest.raises(ProtocolError) as unknown:
+        call(url, "/v1/sessions/none", "DELETE")
+    assert unknown.value.code is ErrorCode.UNKNOWN_SESSION
+    with pytest.raises(ProtocolError) as bad:
+        call(url, "/v1/tickets", "POST", body={"scope": "fly"})
+    assert bad.value.code is ErrorCode.BAD_MESSAGE
+    with pytest.raises(ConnectionLostError, match="expected a server"):
+        call("http://127.0.0.1:1", "/healthz", timeout_s=5.0)
+
+
+def test_a_tier_is_set_by_name_and_a_wrong_one_changes_nothing(client: Client) -> None:
+    client.session.reset("zero", rig=RIG)
+    client.session.step([0.0, 0.0])
+    assert client.session.set_tier(client.server.tiers[0]).next_chunk == 1
+    with pytest.raises(ProtocolError, match="exact"):
+        client.session.set_tier("warp")
+    assert client.session.step([0.0, 0.0]).chunk == 1
+
+
+def test_what_a_viewer_gets_tells_stages_and_outcome_too(client: Client, url: str) -> None:
+    client.session.reset("zero-short", rig=RIG)
+    while not client.session.done:
+        client.session.step([0.0, 0.0])
+    seen = next(iter(watch(url, client.session.name)))
+    assert (seen.chunk, seen.outcome, seen.cache) == (2, "success", None)
+    assert seen.timing["encode"] >= 0
 
 
 async def test_the_asynchronous_client_has_the_same_verbs(url: str) -> None:
