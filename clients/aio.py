@@ -11,7 +11,7 @@ A cancelled request drops the socket, so that its reply can never be taken for a
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,14 +22,12 @@ from .client import BACKOFF_S
 from .conversation import Conversation, Remote
 from .errors import ConnectionLostError, ReplyTimeoutError
 from .handshake import refusal, socket_options, socket_url
-from .observation import Observation, StepResult, observation
+from .observation import Observation, StepResult
 from .protocol import (
     Close,
     Closed,
-    ErrorReply,
     Fork,
     Forked,
-    Frames,
     LaneMap,
     Notice,
     ProtocolError,
@@ -43,14 +41,14 @@ from .protocol import (
     Stepped,
     SteppedMany,
     TierSet,
-    Watch,
-    Watching,
     Welcome,
     pack,
-    parse_reply,
 )
 from .protocol.requests import ActionSpaceName, Encoding
 from .rest import lane_map
+from .viewing import watch_async as watch
+
+__all__ = ["AsyncClient", "AsyncSession", "connect", "watch"]
 
 R = TypeVar("R")
 
@@ -282,36 +280,3 @@ class AsyncSession:
             if error.code != "UNKNOWN_SESSION":
                 raise
         self._client._forget(self)
-
-
-async def watch(
-    url: str,
-    session: str,
-    *,
-    token: str | None = None,
-    ticket: str | None = None,
-    cameras: Sequence[str] | None = None,
-    max_rate_hz: float | None = None,
-) -> AsyncIterator[Observation]:
-    """The newest frames of a session, until it ends. Frames that the caller is too slow for are skipped."""
-    talk = Conversation(url, token, 0, "jpeg", {})
-    try:
-        socket = await websockets.asyncio.client.connect(
-            socket_url(url, "/v1/view"), additional_headers=talk.headers(), **socket_options(url, queue=1)
-        )
-    except (OSError, websockets.exceptions.WebSocketException) as error:
-        raise refusal(error) or ConnectionLostError(f"expected a server at {url}: {error}") from None
-    known = {}
-    async with socket:
-        chosen = None if cameras is None else list(cameras)
-        await socket.send(
-            pack(Watch(id=1, session=session, ticket=ticket, cameras=chosen, max_rate_hz=max_rate_hz))
-        )
-        async for data in socket:
-            reply = parse_reply(data if isinstance(data, bytes) else data.encode())
-            if isinstance(reply, Watching):
-                known = {camera.name: camera for camera in reply.cameras}
-            elif isinstance(reply, Frames):
-                yield observation(reply, known, reply.chunk)
-            elif isinstance(reply, ErrorReply):
-                raise talk.error(reply)

@@ -11,7 +11,7 @@ runs twice.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,14 +22,12 @@ import websockets.sync.client
 from .conversation import Conversation, Remote
 from .errors import ConnectionLostError, ReplyTimeoutError
 from .handshake import open_socket, refusal
-from .observation import Observation, StepResult, observation
+from .observation import Observation, StepResult
 from .protocol import (
     Close,
     Closed,
-    ErrorReply,
     Fork,
     Forked,
-    Frames,
     LaneMap,
     Notice,
     ProtocolError,
@@ -43,14 +41,14 @@ from .protocol import (
     Stepped,
     SteppedMany,
     TierSet,
-    Watch,
-    Watching,
     Welcome,
     pack,
-    parse_reply,
 )
 from .protocol.requests import ActionSpaceName, Encoding
 from .rest import lane_map
+from .viewing import watch
+
+__all__ = ["Client", "Session", "connect", "watch"]
 
 R = TypeVar("R")
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -298,38 +296,3 @@ class Session:
             if error.code != "UNKNOWN_SESSION":
                 raise
         self._client._forget(self)
-
-
-def watch(
-    url: str,
-    session: str,
-    *,
-    token: str | None = None,
-    ticket: str | None = None,
-    cameras: Sequence[str] | None = None,
-    max_rate_hz: float | None = None,
-    timeout_s: float | None = None,
-) -> Iterator[Observation]:
-    """The newest frames of a session, until it ends. Frames that the caller is too slow for are skipped."""
-    talk = Conversation(url, token, 0, "jpeg", {})
-    try:
-        socket, closing = open_socket(url, "/v1/view", talk.headers(), queue=1)
-    except (OSError, websockets.exceptions.WebSocketException) as error:
-        raise refusal(error) or ConnectionLostError(f"expected a server at {url}: {error}") from None
-    with closing:
-        chosen = None if cameras is None else list(cameras)
-        socket.send(
-            pack(Watch(id=1, session=session, ticket=ticket, cameras=chosen, max_rate_hz=max_rate_hz))
-        )
-        known = {}
-        try:
-            while True:
-                reply = parse_reply(socket.recv(timeout=timeout_s, decode=False))
-                if isinstance(reply, Watching):
-                    known = {camera.name: camera for camera in reply.cameras}
-                elif isinstance(reply, Frames):
-                    yield observation(reply, known, reply.chunk)
-                elif isinstance(reply, ErrorReply):
-                    raise talk.error(reply)
-        except websockets.exceptions.ConnectionClosed:
-            return
