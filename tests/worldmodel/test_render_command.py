@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import typer
@@ -51,6 +53,59 @@ def test_several_scenarios_become_files_of_their_names(app: typer.Typer, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["highway_empty.png", "u_turn.png"]
 
 
+MODEL = """
+name: test
+rig: front3
+cameras: [front_wide, side_front_left]
+height: 32
+width: 48
+steps: 1
+cycle: 2
+tokenizer: {channels: 8, widths: [8, 8, 8], decoder_blocks: 1}
+dit: {width: 64, depth: 2, window: 2, trunk: [8, 8]}
+"""
+BOTH = "--scenario highway_empty --engine reference --engine worldmodel --random-weights --model"
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Path:
+    file = tmp_path / "test.yaml"
+    file.write_text(MODEL)
+    return file
+
+
+def test_two_engines_stand_beside_each_other_and_drive_alike(
+    app: typer.Typer, tmp_path: Path, preset: Path
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    result = run(app, f"{BOTH} {preset} --seconds 2.4 --sheet {sheet} --out", tmp_path / "a.mp4")
+    assert result.exit_code == 0, result.output
+    frames = list(read_mp4(tmp_path / "a.mp4"))
+    assert len(frames) == 29
+    height, width = frames[0].shape[:2]
+    left, right = (frames[0][:, part].astype(int) for part in (slice(width // 2), slice(width // 2, width)))
+    assert abs(left[14:] - right[14:]).mean() < 8  # both begin on the true first frame
+    left, right = (frames[-1][:, part].astype(int) for part in (slice(width // 2), slice(width // 2, width)))
+    assert abs(left[14:] - right[14:]).mean() > 8  # and random weights know nothing else
+    picture = cv2.imread(str(sheet))
+    assert picture.shape == (2 * (height + 16), width + 4, 3)  # at 0 and at 2 seconds
+
+
+def test_a_world_model_begins_on_ones_own_images(app: typer.Typer, tmp_path: Path, preset: Path) -> None:
+    folder = tmp_path / "first"
+    folder.mkdir()
+    command = f"--scenario highway_empty --engine worldmodel --random-weights --model {preset} --seconds 0.3"
+    missing = run(app, f"{command} --first-images {folder} --out", tmp_path / "a.mp4")
+    assert missing.exit_code == 2
+    assert "expected a picture front_wide.png or front_wide.jpg" in " ".join(missing.stderr.split())
+    for name in ("front_wide", "side_front_left"):
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((128, 224, 3), (0, 0, 250), np.uint8))
+    result = run(app, f"{command} --size 64x96 --first-images {folder} --out", tmp_path / "a.mp4")
+    assert result.exit_code == 0, result.output
+    first, *_ = read_mp4(tmp_path / "a.mp4")
+    assert ((first[..., 0] > 200) & (first[..., 1] < 60)).sum() > 2 * 64 * 96 * 0.9
+
+
 @pytest.mark.parametrize(
     ("command", "name", "words"),
     [
@@ -58,7 +113,7 @@ def test_several_scenarios_become_files_of_their_names(app: typer.Typer, tmp_pat
         (RENDER, "a.gif", "expected a file ending in .mp4 or .png, got 'a.gif'"),
         ("--scenario moon --out", "a.png", "got 'moon'"),
         (f"--policy chauffeur {RENDER}", "a.png", "got 'chauffeur'"),
-        (f"--engine dream {RENDER}", "a.png", "expected an engine of reference, got 'dream'"),
+        (f"--engine dream {RENDER}", "a.png", "expected an engine of reference, worldmodel, got 'dream'"),
         ("--scenario u_turn --rig roof --out", "a.png", "got 'roof'"),
     ],
 )
