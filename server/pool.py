@@ -100,8 +100,12 @@ class WorkerPool:
         self._generation = itertools.count()
 
     async def start(self) -> None:
-        """Start the workers; `wait_ready` waits for them."""
-        await self.launcher.open(self._receive)
+        """Start the workers; `wait_ready` waits for them. What the launcher raises leaves the pool broken."""
+        try:
+            await self.launcher.open(self._receive)
+        except Exception:
+            self.broken.set()
+            raise
         self._tasks = [asyncio.create_task(self._watch())]
         self._tasks += [asyncio.create_task(self._supervise(worker)) for worker in self.workers]
 

@@ -23,7 +23,13 @@ log = logging.getLogger("roadloop.serve")
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers: a signal drains first."""
+    """uvicorn without its signal handlers, as a signal drains first, and without its exit codes."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # the pool could not be opened, which the log has: exit codes are ours
+            self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

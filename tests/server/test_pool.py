@@ -13,7 +13,7 @@ import pytest
 
 from clients.protocol import ProtocolError
 from server.config import load_config
-from server.exit_codes import EXIT_BAD_CONFIG
+from server.exit_codes import EXIT_BAD_CONFIG, EXIT_CANNOT_SERVE
 from server.local_workers import LocalLauncher, LocalWorker
 from server.messages import CloseWork, ForkWork, OpenWork, RestoreWork, SnapshotWork, StepWork
 from server.pool import PoolConfig, Worker, WorkerLostError, WorkerPool
@@ -209,6 +209,16 @@ async def test_messages_of_another_installation_are_logged_and_ignored(
     pool._receive(b"\x81\xa4kind\xa5Other")
     assert "expected a worker message" in caplog.text
     await open_world(pool, "a")
+
+
+class Unreachable(LocalLauncher):
+    async def open(self, receive: Any) -> None:
+        raise ConnectionError("expected a cluster")
+
+
+def test_a_pool_that_cannot_even_open_ends_the_server_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.state.launcher", lambda config: Unreachable())
+    assert serve(load_config(None, {}, engine="zero", port=0)) == EXIT_CANNOT_SERVE
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
