@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import print_differences, progress, show
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from .comparison import Comparison, Difference
-    from .harness import Evaluation
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 Folder = Annotated[Path, typer.Argument(help="Folder of a run.")]
@@ -81,7 +80,7 @@ def run(
         changes = {"rig": rig, "repeats": repeats, "cameras": camera, "tier": tier, "steps": steps}
         chosen = _changed(suite, {name: value for name, value in changes.items() if value is not None})
         folder = out or Path("runs/eval") / f"{chosen.name}-{_file_name(policy)}"
-        with _progress() as (on_start, on_result):
+        with progress() as (on_start, on_result):
             finished = evaluate(
                 chosen,
                 policy,
@@ -100,7 +99,7 @@ def run(
                 limits=Limits(rollout_timeout, policy_timeout),
                 clip=clip,
             )
-        _show(finished)
+        show(finished)
         if finished.failed:
             raise typer.Exit(EXIT_FAILED)
 
@@ -116,7 +115,7 @@ def compare(
         from .results import RunFolder
 
         found = run_comparison(RunFolder(a), RunFolder(b))
-        _print_differences(found, str(a), str(b))
+        print_differences(found, str(a), str(b))
         if html is not None:
             from .comparison_page import write_comparison
 
@@ -175,7 +174,7 @@ def _redo(out: Path | None, reference: Path | None) -> None:
 
     if out is None:
         raise ValueError("expected --out with --redo-scores: the folder of the run")
-    _show(rescore(out, reference))
+    show(rescore(out, reference))
 
 
 def _changed(suite: str, changes: dict[str, Any]) -> Any:
@@ -189,95 +188,6 @@ def _changed(suite: str, changes: dict[str, Any]) -> Any:
         for entry in values["scenarios"]:
             entry.pop("repeats", None)
     return load_suite(values)
-
-
-def _show(evaluation: "Evaluation") -> None:
-    """Write the page, and say in a few lines what came out."""
-    from .report import write_report
-    from .stats import METRICS, means
-
-    page = write_report(evaluation.folder, evaluation.results)
-    for name, interval in means(evaluation.results).items():
-        typer.echo(f"{METRICS[name]:22} {interval}")
-    counts = evaluation.summary["counts"]
-    typer.echo(", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items()))
-    for result in evaluation.failed:
-        typer.echo(f"  {result.key}: {result.error}")
-    if evaluation.cut_bytes:
-        typer.echo(
-            f"dropped a half-written last line of {evaluation.cut_bytes} bytes; its rollout was driven again"
-        )
-    if evaluation.busy.available_s:
-        typer.echo(f"slots were busy {evaluation.busy.share:.1%} of the time")
-    typer.echo(f"report: {page}")
-
-
-def _print_differences(found: "Comparison", a: str, b: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    for name, rows in {"overall": found.overall, **found.groups}.items():
-        table = Table(
-            "metric", "A", "B", "B - A", "95 %", "better / worse", title=f"{name}", title_justify="left"
-        )
-        for row in rows:
-            table.add_row(*_difference_cells(row))
-        Console().print(table)
-    typer.echo(
-        f"A {a}\nB {b}\n{found.shared} shared rollouts, {found.same_drives} of them the same drive bit for bit"
-    )
-    for label, keys in (("only in A", found.only_a), ("only in B", found.only_b)):
-        if keys:
-            typer.echo(f"{len(keys)} {label}: {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}")
-
-
-def _difference_cells(row: "Difference") -> tuple[str, ...]:
-    from .stats import METRICS
-
-    sign = "*" if row.clear else ""
-    low, high = row.difference.low, row.difference.high
-    return (
-        METRICS[row.metric],
-        f"{row.a:.3f}",
-        f"{row.b:.3f}",
-        f"{row.difference.mean:+.3f}{sign}",
-        f"{low:+.3f} to {high:+.3f}",
-        f"{row.better} / {row.worse}",
-    )
-
-
-@contextmanager
-def _progress() -> "Iterator[tuple[Any, Any]]":
-    """A bar with the time that is left, where somebody looks."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("driving", total=None)
-
-        def on_start(total: int, finished: int) -> None:
-            bar.reset(task, total=total, completed=finished)
-
-        def on_result(result: Any) -> None:
-            bar.advance(task)
-            if result.status.endswith("failed"):
-                bar.console.print(f"{result.key}: {result.status.replace('_', ' ')}: {result.error}")
-
-        yield on_start, on_result
 
 
 @contextmanager

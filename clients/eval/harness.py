@@ -18,7 +18,7 @@ from ..local import local_server
 from ..policies import PolicySpec, load_policy
 from ..protocol import Welcome
 from .finish import Extra, Finisher, redo_scores
-from .results import Result, RunFolder, about_run
+from .results import Result, ResultsError, RunFolder, about_run
 from .runner import Busy, RunConfig, Runner
 from .stats import summary
 from .suite import SELF, Suite, SuiteError, load_suite
@@ -86,6 +86,7 @@ def evaluate(
     chosen, spec, folder = load_suite(suite), load_policy(policy), RunFolder(out)
     spec.check()
     _check_branches(chosen)
+    base = _reference(reference, chosen)
     cut = folder.cut_bytes() if resume else 0
     with ExitStack() as closing:
         address = url or closing.enter_context(local_server(engine, *server_arguments))
@@ -93,7 +94,7 @@ def evaluate(
         about = about_run(chosen, spec, _server(settings), clip=settings.clip)
         finished = folder.begin(about, resume)
         on_start(sum(len(plan.keys) for plan in chosen.rollouts()), sum(result.final for result in finished))
-        finisher = Finisher(folder, None if reference is None else RunFolder(reference), video, log)
+        finisher = Finisher(folder, base, video, log)
         runner = Runner(chosen, spec, folder, settings, finisher, on_result)
         try:
             runner.run(finished)
@@ -109,8 +110,7 @@ def rescore(out: str | Path, reference: str | Path | None = None) -> Evaluation:
         ResultsError, TraceError: the folder is none, or a trace is missing.
     """
     folder = RunFolder(out)
-    folder.about()
-    finisher = Finisher(folder, None if reference is None else RunFolder(reference))
+    finisher = Finisher(folder, _reference(reference, folder.suite()))
     folder.replace(redo_scores(finisher, folder.results()))
     write_summary(folder)
     return Evaluation(folder, folder.ordered(), Busy())
@@ -125,6 +125,21 @@ def write_summary(folder: RunFolder) -> None:
 def _server(config: RunConfig) -> Welcome:
     with connect(config.url, token=config.token, sessions=0, timeout_s=config.reply_timeout_s) as client:
         return client.server
+
+
+def _reference(path: str | Path | None, suite: Suite) -> RunFolder | None:
+    """The folder of the reference run, which must have driven every world, without branches."""
+    if path is None:
+        return None
+    folder = RunFolder(path)
+    folder.about()
+    missing = [plan.world for plan in suite.rollouts() if not folder.trace_path(plan.world).is_file()]
+    if missing:
+        raise ResultsError(
+            f"{path}: expected a reference run that drove every world, got none of {missing[0]}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        )
+    return folder
 
 
 def _check_branches(suite: Suite) -> None:

@@ -19,21 +19,23 @@ from ..errors import RoadloopError
 from ..extras import need
 from ..observation import decode_image
 from ..protocol.replies import EGO_COLUMNS
-from .mcap_log import ACTION_COLUMNS
+from .column_stats import pooled, statistics
+from .lerobot_info import (
+    CHECKS,
+    DATA,
+    DATA_MB,
+    FILES_PER_CHUNK,
+    STATE,
+    VIDEO,
+    VIDEO_MB,
+    dataset_info,
+    tasks_table,
+)
 from .results import Result, RunFolder
 from .stats import scored
 from .trace import Trace
 from .video import write_mp4
 
-VERSION = "v3.0"
-STATE = ("speed_mps", "accel_mps2", "steering_rad", "yaw_rate_radps")
-CHECKS = ("lane_offset_m", "heading_error_rad", "speed_limit_mps")
-DATA, VIDEO = (
-    "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
-    "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
-)
-FILES_PER_CHUNK, DATA_MB, VIDEO_MB = 1000, 100, 200
-QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 SAMPLES = 64  # frames of an episode whose pixels are measured
 
 
@@ -53,6 +55,11 @@ class Episode:
     def length(self) -> int:
         """Rows: frames that an action follows."""
         return len(self.trace.ego) - 1
+
+    @property
+    def space(self) -> str:
+        """The action space."""
+        return str(self.trace.about["spaces"][0])
 
     @property
     def task(self) -> str:
@@ -246,26 +253,6 @@ def _pictures(episode: Episode, camera: str) -> Iterator[np.ndarray]:
 # What describes it --------------------------------------------------------------------------------------------------
 
 
-def statistics(values: np.ndarray) -> dict[str, list[Any]]:
-    """Of every column over all rows [N, D] (or [N]): min, max, mean, std, count, quantiles."""
-    rows = np.asarray(values, np.float64).reshape(len(values), -1)
-    found = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
-    found |= {name: np.quantile(rows, q, axis=0) for name, q in QUANTILES.items()}
-    return {**{name: value.tolist() for name, value in found.items()}, "count": [len(rows)]}
-
-
-def pooled(stats: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
-    """Of all episodes, from those of each; quantiles are means of quantiles, as LeRobot pools them."""
-    counts = np.array([each["count"][0] for each in stats], np.float64)
-    of = {name: np.array([each[name] for each in stats], np.float64) for name in stats[0] if name != "count"}
-    weights = (counts / counts.sum()).reshape(-1, *[1] * (of["mean"].ndim - 1))
-    mean = (weights * of["mean"]).sum(0)
-    spread = (weights * (of["std"] ** 2 + (of["mean"] - mean) ** 2)).sum(0)
-    found = {"min": of["min"].min(0), "max": of["max"].max(0), "mean": mean, "std": np.sqrt(spread)}
-    found |= {name: (weights * of[name]).sum(0) for name in QUANTILES}
-    return {**{name: value.tolist() for name, value in found.items()}, "count": [int(counts.sum())]}
-
-
 def _stats_of_rows(episode: Episode, row: dict[str, Any], tasks: list[str], fps: float) -> dict[str, Any]:
     columns = {**episode.columns(), **_indices(episode, row, tasks, fps)}
     return {name: statistics(values) for name, values in columns.items()}
@@ -287,78 +274,11 @@ def _write_meta(
     path.parent.mkdir(parents=True, exist_ok=True)
     placed = [row | {f"meta/episodes/{name}": value for name, value in _place(0).items()} for row in rows]
     parquet.write_table(pyarrow.Table.from_pylist(placed), path)
-    parquet.write_table(_tasks(pyarrow, tasks), meta / "tasks.parquet")
+    parquet.write_table(tasks_table(pyarrow, tasks), meta / "tasks.parquet")
     whole = {key: pooled([stat[key] for stat in stats]) for key in stats[0]}
     (meta / "stats.json").write_text(json.dumps(whole, indent=4))
-    info = {
-        "codebase_version": VERSION,
-        "robot_type": "roadloop",
-        "total_episodes": len(episodes),
-        "total_frames": sum(episode.length for episode in episodes),
-        "total_tasks": len(tasks),
-        "chunks_size": FILES_PER_CHUNK,
-        "data_files_size_in_mb": DATA_MB,
-        "video_files_size_in_mb": VIDEO_MB,
-        "fps": round(fps),
-        "splits": {"train": f"0:{len(episodes)}"},
-        "data_path": DATA,
-        "video_path": VIDEO,
-        "features": _features(episodes[0], cameras, fps),
-    }
+    info = dataset_info([episode.length for episode in episodes], tasks, cameras, episodes[0].space, fps)
     (meta / "info.json").write_text(json.dumps(info, indent=4))
-
-
-def _features(episode: Episode, cameras: dict[str, dict[str, Any]], fps: float) -> dict[str, Any]:
-    def plain(dtype: str, names: Sequence[str] | None = None) -> dict[str, Any]:
-        return {
-            "dtype": dtype,
-            "shape": [len(names) if names else 1],
-            "names": list(names) if names else None,
-        }
-
-    features = {
-        "observation.state": plain("float32", (*STATE, *CHECKS)),
-        "action": plain("float32", ACTION_COLUMNS[episode.trace.about["spaces"][0]]),
-        "next.reward": plain("float32"),
-        "next.done": plain("bool"),
-        "next.success": plain("bool"),
-        "timestamp": plain("float32"),
-        **{name: plain("int64") for name in ("frame_index", "episode_index", "index", "task_index")},
-    }
-    for name, camera in cameras.items():
-        height, width = camera["height"] // 2 * 2, camera["width"] // 2 * 2
-        features[f"observation.images.{name}"] = {
-            "dtype": "video",
-            "shape": [height, width, 3],
-            "names": ["height", "width", "channels"],
-            "info": {
-                "video.height": height,
-                "video.width": width,
-                "video.codec": "h264",
-                "video.pix_fmt": "yuv420p",
-                "video.is_depth_map": False,
-                "video.fps": round(fps),
-                "video.channels": 3,
-                "has_audio": False,
-            },
-        }
-    return features
-
-
-def _tasks(pyarrow: Any, tasks: list[str]) -> Any:
-    """A table that pandas reads with the task as its index."""
-    columns = [("task_index", "int64", "int64"), ("task", "unicode", "object")]
-    described = {
-        "index_columns": ["task"],
-        "column_indexes": [],
-        "columns": [
-            {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": dtype, "metadata": None}
-            for name, kind, dtype in columns
-        ],
-        "pandas_version": "2.0.0",
-    }
-    table = pyarrow.table({"task_index": np.arange(len(tasks)), "task": tasks})
-    return table.replace_schema_metadata({"pandas": json.dumps(described)})
 
 
 def _place(file: int) -> dict[str, int]:

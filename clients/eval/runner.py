@@ -111,7 +111,7 @@ class Runner:
         self._plans: queue.SimpleQueue[tuple[RolloutPlan, dict[str, str]]] = queue.SimpleQueue()
         self._finished: queue.Queue[Finished | None] = queue.Queue(maxsize=2 * config.slots)
         self._stop, self._lock = threading.Event(), threading.Lock()
-        self._slots_left = 0
+        self._alone = False  # only one slot is driving
         self._error: BaseException | None = None
 
     def run(self, finished: list[Result]) -> None:
@@ -125,25 +125,35 @@ class Runner:
         for plan in self.suite.rollouts():
             if wanted := {branch: key for branch, key in plan.keys.items() if key not in done}:
                 self._plans.put((plan, wanted))
-        count = min(self.config.slots, self._plans.qsize())
-        self._slots_left = count
-        slots = [
-            threading.Thread(target=self._guarded, args=(self._slot,), name=f"slot-{k}") for k in range(count)
-        ]
         writer = threading.Thread(target=self._guarded, args=(self._write,), name="writer")
-        for thread in (writer, *slots):
-            thread.start()
+        writer.start()
         try:
-            for slot in slots:
-                slot.join()
-        finally:  # also after an interrupt: slots end with their chunk, what is finished is written
-            self._stop.set()
-            for slot in slots:
-                slot.join()
+            self._drive_all(self.config.slots)
+            while self._plans.qsize() and not self._stop.is_set():
+                self._drive_all(1)  # what a slot that found no room put back after all others were done
+        finally:
             self._finished.put(None)
             writer.join()
         if self._error is not None:
             raise self._error
+
+    def _drive_all(self, slots: int) -> None:
+        """Drive until no slot finds any more to do."""
+        count = min(slots, self._plans.qsize())
+        self._alone = count == 1
+        threads = [
+            threading.Thread(target=self._guarded, args=(self._slot,), name=f"slot-{k}") for k in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException:  # an interrupt: slots end with their chunk, what is finished is written
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            raise
 
     # A slot -----------------------------------------------------------------------------------------------------
 
@@ -156,15 +166,13 @@ class Runner:
         driving_s, client = 0.0, None
         try:
             while (taken := self._take()) is not None and (client or (client := self._join(*taken))):
-                start_s = time.monotonic()
-                client = self._drive(driver, client, *taken)
+                client, wall_s = self._drive(driver, client, *taken)
                 ended_s = time.monotonic()
-                driving_s += ended_s - start_s
+                driving_s += wall_s
         finally:
             with self._lock:
                 self.busy.driving_s += driving_s
                 self.busy.available_s += ended_s - began_s
-                self._slots_left -= 1
             driver.close()
             if client is not None:
                 client.close()
@@ -177,14 +185,13 @@ class Runner:
             return None
 
     def _join(self, plan: RolloutPlan, wanted: dict[str, str]) -> Client | None:
-        """A client. None where the server has no room: then the other slots do the work, as long as there are any."""
+        """A client. None where the server has no room for this slot: then others do the work, or one that comes later."""
         try:
             return self._connect()
         except ProtocolError as error:
             _raise_if_refused(error)
-            with self._lock:
-                if error.code not in FULL or self._slots_left == 1:
-                    raise RunError(f"the server takes no session: {error}") from None
+            if error.code not in FULL or self._alone:
+                raise RunError(f"the server takes no session: {error}") from None
             self._plans.put((plan, wanted))
             return None
         except (ConnectionLostError, ReplyTimeoutError) as error:
@@ -192,8 +199,8 @@ class Runner:
 
     def _drive(
         self, driver: Driver, client: Client | None, plan: RolloutPlan, wanted: dict[str, str]
-    ) -> Client | None:
-        """Drive one world, again after failures of the infrastructure. Returns the client, if it is still good."""
+    ) -> tuple[Client | None, float]:
+        """Drive one world, again after failures of the infrastructure. Returns the client, if it is still good, and the time."""
         began_s, attempt = time.monotonic(), 1
         while True:
             try:
@@ -201,7 +208,7 @@ class Runner:
                 driven = driver.drive(client, plan, wanted)
                 break
             except StoppedError:
-                return client
+                return client, time.monotonic() - began_s
             except INFRASTRUCTURE as failure:
                 _raise_if_refused(failure)
                 if client is not None:
@@ -219,7 +226,7 @@ class Runner:
         for each in driven:
             if each.branch in wanted:
                 self._finished.put(Finished(plan, wanted[each.branch], each, attempt, wall_s))
-        return client
+        return client, wall_s
 
     def _connect(self, sessions: int = 1) -> Client:
         config = self.config

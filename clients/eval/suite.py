@@ -125,10 +125,16 @@ class RolloutPlan(_Part):
     decision: Decision | None = None
 
     @property
+    def world(self) -> str:
+        """The name of its world, unique in the suite."""
+        return f"{self.scenario}.{self.repeat}.{self.seed}".replace("/", "_")
+
+    @property
     def keys(self) -> dict[str, str]:
         """Branch -> the name of its rollout, unique in the suite; without branches the only one is ""."""
-        key = f"{self.scenario}.{self.repeat}.{self.seed}".replace("/", "_")
-        return {"": key} if self.decision is None else {b: f"{key}.{b}" for b in self.decision.branches}
+        if self.decision is None:
+            return {"": self.world}
+        return {branch: f"{self.world}.{branch}" for branch in self.decision.branches}
 
 
 def world_seed(suite_seed: int, scenario: str, repeat: int) -> int:

@@ -26,6 +26,10 @@ ZEROS = {
 }
 
 
+def _has_a_line(path: Path) -> bool:
+    return path.exists() and b"\n" in path.read_bytes()
+
+
 def facts(run: Evaluation) -> list[Any]:
     return [(r.key, r.status, r.scores, r.outcome, r.digest) for r in run.results]
 
@@ -41,7 +45,7 @@ def test_a_run_that_is_killed_and_resumed_repeats_nothing_and_changes_no_score(
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "cut"), zero_url])
     folder, deadline_s = RunFolder(tmp_path / "cut"), time.monotonic() + 60
-    while not folder.results_path.exists() and time.monotonic() < deadline_s:
+    while not _has_a_line(folder.results_path) and time.monotonic() < deadline_s:
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     child.wait(10)

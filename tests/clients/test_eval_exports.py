@@ -15,10 +15,11 @@ from mcap.reader import make_reader
 from mcap_protobuf.decoder import DecoderFactory
 
 from clients.eval import evaluate
+from clients.eval.column_stats import pooled, statistics
 from clients.eval.comparison import compare, compare_results
 from clients.eval.comparison_page import write_comparison
 from clients.eval.harness import Evaluation
-from clients.eval.lerobot import DatasetError, pooled, statistics, write_dataset
+from clients.eval.lerobot import DatasetError, write_dataset
 from clients.eval.mcap_log import OPTICAL, quaternion, rotation, write_log
 from clients.eval.parquet import write_parquet
 from clients.eval.report import report, write_report

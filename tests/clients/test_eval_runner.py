@@ -312,6 +312,25 @@ def test_a_server_with_fewer_slots_is_driven_with_those(
         run(tmp_path / "b")
 
 
+def test_work_that_a_slot_without_room_gives_back_is_done_by_a_later_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server, asked, done = FakeServer(), [], threading.Event()
+    use(monkeypatch, server)
+
+    def connect(*arguments: Any, **values: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 2:  # is told that there is no room when everybody else is already through
+            done.wait(10)
+            raise ProtocolError(ErrorCode.CAPACITY, "full")
+        return server.connect(*arguments, **values)
+
+    monkeypatch.setattr("clients.eval.runner.connect", connect)
+    suite = {"name": "two", "repeats": 2, "scenarios": ["clear"]}
+    run_ = run(tmp_path, suite=suite, slots=2, on_result=lambda result: done.set())
+    assert [r.status for r in run_.results] == ["done"] * 2
+
+
 def test_a_fork_drives_every_branch_as_if_it_had_been_driven_alone(world: FakeServer, tmp_path: Path) -> None:
     both = run(tmp_path / "both", suite=FORK)
     assert [r.branch for r in both.results] == ["brake", "self", "idle"] * 2
@@ -369,6 +388,8 @@ def test_progress_is_measured_against_a_reference_run_if_there_is_one(
     again = rescore(tmp_path / "fast", reference=tmp_path / "fast")
     assert all((r.scores or {})["ade_m"] == 0 for r in again.results)
     assert facts(rescore(tmp_path / "fast").results) == facts(fast.results)
+    with pytest.raises(ResultsError, match=r"drove every world, got none of clear\.4\.\d+ and 1 more"):
+        run(tmp_path / "more", "idle", {**SUITE, "repeats": 5}, reference=tmp_path / "fast")
 
 
 def test_wrong_input_is_refused_before_anything_is_driven(world: FakeServer, tmp_path: Path) -> None:
