@@ -15,7 +15,7 @@ def test_the_share_is_of_what_a_client_gets_that_looks_at_nothing(zero_url: str)
     row = rate(zero_url, 2, 8, {"rig": "front1", "image_size": (36, 64)})
     assert row["share_of_server_rate"] == pytest.approx(row["steps_per_s"] / row["bare_steps_per_s"])
     assert row["steps_per_s"] > 0
-    assert 0 < row["own_ms"] < 2 * 1e3 / row["steps_per_s"]
+    assert row["cpu_ms"] > row["bare_cpu_ms"] > 0
 
 
 def test_resets_are_timed_both_ways(zero_url: str) -> None:
@@ -30,7 +30,13 @@ def test_an_import_takes_some_time() -> None:
 def test_the_command_writes_the_keys_of_every_benchmark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = {"steps_per_s": 90.0, "bare_steps_per_s": 100.0, "share_of_server_rate": 0.9, "own_ms": 1.0}
+    row = {
+        "steps_per_s": 90.0,
+        "bare_steps_per_s": 100.0,
+        "share_of_server_rate": 0.9,
+        "cpu_ms": 2.0,
+        "bare_cpu_ms": 1.0,
+    }
     results: dict[str, Any] = {
         "observed": {"surround7": row},
         "open_ms": 2.0,
