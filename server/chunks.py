@@ -8,7 +8,7 @@ from .keeper import Keeper
 from .live import LiveSession
 from .messages import Chunk, StepWork
 from .metrics import Metrics
-from .session import Staged, Stored
+from .staging import Staged, Stored
 from .turns import Turns
 
 STAGES = frozenset(

@@ -43,8 +43,8 @@ from .pacer import Pacer
 from .pool import WorkerPool
 from .recovery import Recovery
 from .registry import Registry
-from .session import Phase
 from .snapshot_files import open_store
+from .staging import Phase
 from .turns import Turns
 from .worlds import Worlds
 

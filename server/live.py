@@ -11,8 +11,9 @@ from .logbook import Logbook
 from .messages import Chunk
 from .pool import Worker
 from .reward import chunk_reward
-from .session import Session, Staged
+from .session import Session
 from .snapshots import Snapshot
+from .staging import Staged
 from .viewers import Audience
 
 

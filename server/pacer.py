@@ -10,7 +10,7 @@ from .background import Background
 from .chunks import Chunks
 from .live import LiveSession
 from .metrics import Metrics
-from .session import Phase, Staged
+from .staging import Phase, Staged
 from .turns import Turns
 
 

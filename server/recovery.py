@@ -12,8 +12,8 @@ from .messages import RestoreWork
 from .metrics import Metrics
 from .pool import Worker, WorkerLostError, WorkerPool
 from .registry import Registry
-from .session import Phase
 from .snapshots import Snapshot
+from .staging import Phase
 from .turns import RECOVERY_TIMEOUT_S
 
 log = logging.getLogger("roadloop.recovery")

@@ -12,8 +12,9 @@ from .live import LiveSession
 from .messages import CloseWork
 from .metrics import Metrics
 from .pool import Worker, WorkerLostError, WorkerPool
-from .session import Phase, Session, SessionRules
+from .session import Session
 from .snapshots import SnapshotStore
+from .staging import Phase, SessionRules
 from .viewers import Audience
 
 

@@ -9,7 +9,7 @@ from clients.protocol import ErrorCode, ProtocolError
 
 from .live import LiveSession
 from .pool import WorkerLostError, WorkerPool
-from .session import Phase, Staged
+from .staging import Phase, Staged
 
 RECOVERY_TIMEOUT_S = 120.0
 

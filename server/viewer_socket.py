@@ -23,7 +23,7 @@ from .auth import Gate, Principal
 from .h264 import require_h264
 from .hub import Hub
 from .live import LiveSession
-from .session import Phase
+from .staging import Phase
 from .viewers import Viewer, choose
 
 

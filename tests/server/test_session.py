@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from clients.protocol import ErrorCode, ProtocolError, StepItem, Stepped
-from server.session import Phase, Session, SessionRules, Staged, Stored
+from server.session import Session
+from server.staging import Phase, SessionRules, Staged, Stored
 
 RULES = SessionRules(
     frames_per_chunk=4, chunk_s=1 / 3, action_widths={"controls": 2, "pose_delta": 3}, lease_s=10.0
