@@ -72,7 +72,7 @@ def baseline(name: str, plan: Plan, *, executor: ExecutorName = "eager") -> XCac
         raise ValueError(f"expected a baseline named {', '.join(BASELINES)}, got {name!r}")
     chosen = BASELINES[name]
     return XCache(
-        _with_whole_input(plan) if chosen.whole_input else plan,
+        with_whole_input(plan) if chosen.whole_input else plan,
         chosen.policy,
         method=chosen.method,
         executor=executor,
@@ -108,5 +108,6 @@ def drift_table(state: State) -> list[list[float]]:
     return [[float(x) for x in row] for row in (total / number.clamp_min(1.0)).tolist()]
 
 
-def _with_whole_input(plan: Plan) -> Plan:
+def with_whole_input(plan: Plan) -> Plan:
+    """The plan with fingerprints of every token instead of a sample."""
     return replace(plan, layout=replace(plan.layout, samples=plan.layout.tile_tokens))

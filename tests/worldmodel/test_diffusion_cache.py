@@ -14,7 +14,8 @@ from worldmodel.model.config import DiTConfig, ModelConfig, TokenizerConfig
 from worldmodel.model.world_model import WorldModel, build_world_model
 from worldmodel.rig import load_rig
 from worldmodel.testing import controls
-from xcache_core import PRESETS, Policy, Reason, XCache
+from xcache_core import PRESETS, Method, Policy, Reason, Reuse, XCache
+from xcache_core.gate import Always
 from xcache_core.plan import Cut
 
 CYCLE = 4
@@ -287,6 +288,23 @@ def test_stages_are_cached_apart_without_deciding_by_view(model: WorldModel) -> 
     ):
         assert reasons(a).shape == (CONFIG.steps, 4)
         assert np.abs(a.frames.astype(int) - b.frames.astype(int)).max() <= 1
+
+
+def test_residuals_move_with_the_scene_where_the_method_asks_for_it(model: WorldModel) -> None:
+    def engine_of(reuse: Reuse) -> DiffusionEngine:
+        method = Method(Always(), reuse)
+        return DiffusionEngine(
+            model,
+            dtype=torch.float32,
+            cache=CacheChoice({"always": Policy()}, partial(XCache, method=method), "view"),
+        )
+
+    moving, holding = (engine_of(Reuse(transport=moves, max_invalid=0.5)) for moves in (True, False))
+    moved, held = (drive(engine, opened(engine, "always"), 3) for engine in (moving, holding))
+    assert np.array_equal(moved[0].frames, held[0].frames)  # computed
+    assert not np.array_equal(moved[1].frames, held[1].frames)
+    assert set(reasons(moved[2]).ravel()) <= {Reason.SKIPPED, Reason.ANCHOR, Reason.OCCLUDED}
+    assert (reasons(moved[2]) == Reason.SKIPPED).any()
 
 
 def test_cameras_that_the_rig_names_alike_are_fingerprinted_together() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xcache_core import PRESETS, Layout, Plan, Policy, Reason, Request, Role, State, XCache, last_seen
 from xcache_core.plan import Cut
+from xcache_core.reuse import Transport
 from xcache_core.transaction import Transaction
 
 from ..engine import EngineError
@@ -79,6 +80,11 @@ class SessionCache:
         self.state = self._new_state(1)
         self._free = [0]
 
+    @property
+    def moves(self) -> bool:
+        """Whether residuals are moved with the scene."""
+        return self.xcache.method.reuse.transport
+
     def take(self, tier: str) -> int:
         """An empty slot of a tier."""
         policy = self.xcache.check_policy(self.choice.policy(tier))
@@ -134,6 +140,7 @@ class CachedChunk:
         places: of these chunks in their cycles.
         cycle: length of a cycle.
         action: [B, ACTION_DIMS].
+        transport: moves residuals with the scene, where the cache asks for it.
     """
 
     def __init__(
@@ -145,6 +152,7 @@ class CachedChunk:
         places: Sequence[CyclePlace],
         cycle: int,
         action: Tensor,
+        transport: Transport | None = None,
     ) -> None:
         self._cache, self._slots, self._tiers = cache, slots, tiers
         self._gate_ns = cache.state.gate_ns
@@ -157,6 +165,7 @@ class CachedChunk:
                 step=step,
                 role=[role_of(place, cycle) for place in places],
                 action=action,
+                transport=transport,
             )
             for step in range(cache.xcache.plan.steps)
         ]

@@ -56,12 +56,12 @@ class ConditionBuilder:
     def survey(self, requests: Sequence[Request], layout: bool) -> Survey:
         """Draw sessions with equally many cameras. Without layout, depth is flat ground and the far distance."""
         if not layout:
-            return Survey(None, self._flat(self._stacked(requests)))
+            return Survey(None, self._flat(self.stacked(requests)))
         return Survey(*self._draw(requests))
 
     def build(self, requests: Sequence[Request], survey: Survey) -> Conditions:
         """Conditions of the sessions that were surveyed."""
-        cameras = self._stacked(requests)
+        cameras = self.stacked(requests)
         memories = [request.memory for request in requests]
         history = reproject(
             torch.stack([memory.source for memory in memories]),
@@ -84,7 +84,8 @@ class ConditionBuilder:
             history=history[:, :, None],
         )
 
-    def _stacked(self, requests: Sequence[Request]) -> CameraTensors:
+    def stacked(self, requests: Sequence[Request]) -> CameraTensors:
+        """Geometry of the sessions' rigs, side by side."""
         return CameraTensors.stack([self.cameras(request.rig) for request in requests])
 
     def _draw(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,7 @@ from .cache import (
 from .compiled import compile_networks
 from .conditions import ConditionBuilder, Request, Survey
 from .first_images import checked_images, resized
+from .flow import flow_bank
 from .memory import Memory, PendingCommit, memory_from_state, memory_to_state, tensors_from_state
 from .pool import Pool
 
@@ -227,7 +228,7 @@ class DiffusionEngine(SceneEngine):
         conditions = self._conditions.build(requests, survey)
         embedded = self.model.dit.embed(conditions)
         clock.lap("condition")
-        cached = self._enter_cache(kind, group, places, conditions) if kind.cached else None
+        cached = self._enter_cache(kind, group, places, conditions, requests, survey) if kind.cached else None
         clean = self._denoise(kind, group, places, embedded, cached or plain_run_block)
         seen = [None] * len(group) if cached is None else cached.telemetry()
         clock.lap("denoise")
@@ -247,17 +248,28 @@ class DiffusionEngine(SceneEngine):
             staged.timings_ms = {name: ms / len(group) for name, ms in timings.items()}
 
     def _enter_cache(
-        self, kind: _Kind, group: Sequence[Staged], places: Sequence[CyclePlace], conditions: Conditions
+        self,
+        kind: _Kind,
+        group: Sequence[Staged],
+        places: Sequence[CyclePlace],
+        conditions: Conditions,
+        requests: Sequence[Request],
+        survey: Survey,
     ) -> CachedChunk:
-        sessions = [staged.session for staged in group]
+        sessions, cache = [staged.session for staged in group], self._caches[kind]
+        transport = None
+        if cache.moves:
+            ages = max(self.config.cycle - 1, 1)
+            transport = flow_bank(requests, survey.depth, self._conditions.stacked(requests), ages)
         return CachedChunk(
-            self._caches[kind],
+            cache,
             [session.generator.cache_slot for session in sessions],
             [session.options.tier for session in sessions],
             [session.chunk for session in sessions],
             places,
             self.config.cycle,
             conditions.motion[:, 0, :ACTION_DIMS],
+            transport,
         )
 
     def _denoise(

@@ -30,7 +30,7 @@ def reproject(
     Returns:
         [B, V, F, 4, h, w]: colour (zero where unknown) and validity in [0, 1].
     """
-    points = _in_source_frame(depth, poses, cameras)
+    points = in_source_frame(depth, poses, cameras)
     images = torch.cat([frames, _inverse(source_depth)[:, :, None]], dim=2)  # B V 4 h w
     result = torch.zeros(*depth.shape[:3], 4, *depth.shape[3:], dtype=frames.dtype, device=frames.device)
     for candidate in cameras.sources.unbind(-1):  # B V
@@ -51,7 +51,7 @@ def compose(start: Tensor, deltas: Tensor) -> Tensor:
     return torch.stack(poses, dim=-2)
 
 
-def _in_source_frame(depth: Tensor, poses: Tensor, cameras: CameraTensors) -> Tensor:
+def in_source_frame(depth: Tensor, poses: Tensor, cameras: CameraTensors) -> Tensor:
     """Points of all coming pixels in the ego frame of the source moment, [B, V, F, h, w, 3]."""
     rays, position = cameras.rays[:, :, None], cameras.position[:, :, None, None, None]
     x, y, z = (position + depth.clamp(max=FAR_M)[..., None] * rays).unbind(-1)
@@ -63,7 +63,7 @@ def _in_source_frame(depth: Tensor, poses: Tensor, cameras: CameraTensors) -> Te
 def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors) -> Tensor:
     """Colours of points [B, V, F, h, w, 3] in one source camera each ([B, V]), with validity: [B, V, F, 4, h, w]."""
     batch = torch.arange(len(points), device=points.device)[:, None]
-    u, v, distance, visible = _project(
+    u, v, distance, visible = project(
         points,
         cameras.rotation[batch, source],
         cameras.position[batch, source],
@@ -93,7 +93,7 @@ def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTenso
     return torch.cat([sampled[:, :, :, :3] * valid, valid], dim=3)
 
 
-def _project(
+def project(
     points: Tensor,
     rotation: Tensor,
     position: Tensor,

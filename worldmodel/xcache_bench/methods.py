@@ -3,14 +3,15 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from xcache_core import BASELINES, PRESETS, XCACHE, Method, Policy, Reuse, XCache, baseline
-from xcache_core.baselines import STEP_ONLY, fixed_table
+from xcache_core import BASELINES, PRESETS, XCACHE, Method, Plan, Policy, Reuse, XCache, baseline
+from xcache_core.baselines import STEP_ONLY, fixed_table, with_whole_input
 from xcache_core.gate import DualMetric
 from xcache_core.plan import Cut
 
 from ..diffusion.cache import XCACHE_TIERS, CacheChoice
 
 FULL = "exact"
+CUTS: tuple[Cut, ...] = ("frame", "view")
 TABLE, TABLE_BUDGET = "fixed_table", 0.06
 
 
@@ -66,12 +67,18 @@ def variant(
     method: Method = XCACHE,
     cut: Cut = "frame",
     apart: bool = False,
+    whole: bool = False,
     noise_hold: int | None = None,
 ) -> Contestant:
-    """X-Cache with other pieces or numbers."""
+    """X-Cache with other pieces or numbers. `whole`: fingerprints hold every token."""
     tiers = {FULL: PRESETS[FULL], name: policy}
-    choice = CacheChoice(tiers, partial(XCache, method=method), cut, apart)
+    make = partial(_with_whole_input if whole else XCache, method=method)
+    choice = CacheChoice(tiers, make, cut, apart)
     return Contestant(name, name, choice, noise_hold=noise_hold, about=about)
+
+
+def _with_whole_input(plan: Plan, method: Method) -> XCache:
+    return XCache(with_whole_input(plan), method=method)
 
 
 def calibrated(drift: list[list[float]]) -> Contestant:
@@ -119,6 +126,17 @@ def _ablations() -> dict[str, Contestant]:
         variant("budget", Policy(budget=0.05), "drift may add up to 0.05"),
         variant("staggered", Policy(refresh_every=4), "each block once in four chunks, in turns"),
         variant("first_order", paper, "residual extrapolated, fitted", method=Method(reuse=Reuse("fitted"))),
+        *(
+            variant(
+                f"moved_by_{cut}",
+                paper,
+                "residuals and inputs moved with the scene before they are compared and reused",
+                method=Method(reuse=Reuse(transport=True)),
+                cut=cut,
+                whole=True,
+            )
+            for cut in CUTS
+        ),
         variant("shadow", Policy(shadow_every=20), "one skip in twenty checked"),
     ]
     return {row.name: row for row in rows}

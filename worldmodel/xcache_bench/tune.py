@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xcache_core import Policy
-from xcache_core.plan import Cut
 
-from .methods import FULL, Contestant, variant
+from .methods import CUTS, FULL, Contestant, variant
 
 CHOICE_SEED = 100
 CHOICE_SCENARIOS: Mapping[str, tuple[str, ...]] = {
@@ -17,7 +16,6 @@ CHOICE_SCENARIOS: Mapping[str, tuple[str, ...]] = {
 }
 FLOORS, QUICK_FLOORS = (0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6), (0.99, 0.9)
 ANY = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=1e9)
-CUTS: tuple[Cut, ...] = ("frame", "view")
 SLACK = 0.02  # by which motion may be worse than that of full compute
 SAFE_DB, BALANCED_COST_DB, FAST_COST_DB = 40.0, 0.2, 0.5
 
