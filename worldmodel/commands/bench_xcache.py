@@ -91,7 +91,7 @@ def settings_of(
     choosing = kind == "tune"
     known: Mapping[str, Sequence[str]] = CHOICE_SCENARIOS if choosing else GROUPS
     wanted = _chosen(groups, known, QUICK_GROUPS if quick else tuple(known), "groups")
-    under = _chosen(protocols, PROTOCOLS, PROTOCOLS[:1] if choosing else PROTOCOLS, "protocols")
+    under = _chosen(protocols, PROTOCOLS, PROTOCOLS[:1] if choosing or quick else PROTOCOLS, "protocols")
     length = QUICK_CHUNKS if quick else TUNE_CHUNKS if choosing else CHUNKS
     return Settings(
         scenarios={group: known[group][: 1 if quick else None] for group in wanted},
