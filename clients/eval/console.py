@@ -35,13 +35,14 @@ def show(evaluation: "Evaluation") -> None:
 
 def print_differences(found: "Comparison", a: str, b: str) -> None:
     """One table overall and one per group."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     for name, rows in {"overall": found.overall, **found.groups}.items():
-        table = Table(
-            "metric", "A", "B", "B - A", "95 %", "better / worse", title=f"{name}", title_justify="left"
-        )
+        table = Table(box=SIMPLE, title=name, title_justify="left", pad_edge=False)
+        for column in ("metric", "A", "B", "B - A", "95 %", "+ / -"):
+            table.add_column(column, no_wrap=True, justify="left" if column == "metric" else "right")
         for row in rows:
             table.add_row(*_difference_cells(row))
         Console().print(table)

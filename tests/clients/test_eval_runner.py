@@ -419,3 +419,20 @@ def test_slots_are_busy_while_there_is_work(monkeypatch: pytest.MonkeyPatch, tmp
     run_ = run(tmp_path, suite={"name": "many", "repeats": 8, "scenarios": ["clear"]}, slots=4)
     assert run_.busy.share >= 0.95
     assert server.most_open == 4
+
+
+def test_a_server_that_does_not_tell_what_is_expected_is_too_old(
+    monkeypatch: pytest.MonkeyPatch, world: FakeServer, tmp_path: Path
+) -> None:
+    from clients.eval.testing import FakeSession
+
+    reset = FakeSession.reset
+
+    def older(self: FakeSession, *arguments: Any, **values: Any) -> Any:
+        seen = reset(self, *arguments, **values)
+        seen.metrics.pop("free_drive_m")  # type: ignore[attr-defined]
+        return seen
+
+    monkeypatch.setattr(FakeSession, "reset", older)
+    with pytest.raises(ValueError, match="free_drive_m with the opening frame, got an older one"):
+        run(tmp_path)
