@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.protocol import pack, unpack
 
-WORKER_PROTOCOL = 3
+WORKER_PROTOCOL = 4
 MAX_BYTES = 1 << 30  # a snapshot of a large model is the largest message
 
 
@@ -131,6 +131,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """The engine cannot be built as it is configured: starting the worker again would not help."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Heartbeat:
     """The worker's process is alive; sent by a thread of its own."""
 
@@ -210,7 +218,7 @@ TO_WORKER = (
     CloseWork,
     StopWork,
 )
-TO_FRONT_END = (Ready, Heartbeat, Chunk, Video, State, Map, Done, Failed)
+TO_FRONT_END = (Ready, Unfit, Heartbeat, Chunk, Video, State, Map, Done, Failed)
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*TO_WORKER, *TO_FRONT_END)}
 
 

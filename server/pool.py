@@ -19,7 +19,7 @@ from clients.protocol import ErrorCode, ProtocolError
 from .channel import WorkerConfig
 from .launcher import Launcher, WorkerHandle, WorkerLostError
 from .local_workers import LocalLauncher
-from .messages import WORKER_PROTOCOL, Failed, Heartbeat, Ready, StopWork, Video, from_bytes, to_bytes
+from .messages import WORKER_PROTOCOL, Failed, Heartbeat, Ready, StopWork, Unfit, Video, from_bytes, to_bytes
 
 __all__ = ["PoolConfig", "Worker", "WorkerLostError", "WorkerPool"]
 
@@ -207,6 +207,9 @@ class WorkerPool:
             return
         if isinstance(message, Ready):
             self._welcome(message)
+        elif isinstance(message, Unfit):
+            log.critical("worker %s cannot work: %s", message.worker, message.reason)
+            self.broken.set()
         elif isinstance(message, Heartbeat):
             self._beat(message)
         elif isinstance(message, Video):

@@ -39,6 +39,7 @@ from .messages import (
     StepWork,
     StopWork,
     TierWork,
+    Unfit,
     from_bytes,
     to_bytes,
 )
@@ -292,7 +293,11 @@ def main() -> None:
 
 def run(config: WorkerConfig, context: zmq.Context[Any]) -> None:
     """Load the engine and work until told to stop."""
-    worker = Worker(config, context)
+    try:
+        worker = Worker(config, context)
+    except (ValueError, TypeError, ImportError) as error:  # wrong options, no weights, no such engine
+        connect(context, config.address, config.name).send(to_bytes(Unfit(config.name, str(error))))
+        raise SystemExit(f"error: {error}") from None
     threading.Thread(target=_beat, args=(config, context, worker.encoders), daemon=True).start()
     worker.run_forever()
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -107,6 +109,18 @@ def test_workers_that_keep_dying_end_the_server_with_an_error(run_server: Any) -
     with run_server("--set", "breaker_losses=1") as server:
         os.kill(server.workers[0], signal.SIGKILL)
         assert server.process.wait(15) == 1
+
+
+def test_an_engine_that_cannot_be_built_ends_the_server_at_once_with_the_reason() -> None:
+    command = [sys.executable, "-m", "server", "--port", "0", "--engine", "zero", "--while-stdin"]
+    command += ["--set", "engine_options={bogus: 1}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        told = server.stderr.read()
+        assert server.wait(20) == 1
+    assert told.count("cannot work") == 1  # and no second attempt
+    assert "bogus" in told
+    assert "Traceback" not in told
 
 
 def test_a_driver_that_vanishes_frees_its_slot_with_the_lease(run_server: Any, http: Any) -> None:
