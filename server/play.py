@@ -95,7 +95,8 @@ def _play(choices: PlayChoices) -> None:
 @contextlib.contextmanager
 def server_of(preset: Preset, choices: PlayChoices, log: Path) -> Iterator[str]:
     """A server on this machine; its last messages are shown if it fails."""
-    arguments = ["--port", str(choices.port), "--workers", preset.workers]
+    arguments = ["--port", str(choices.port)]
+    arguments += [part for workers in preset.workers for part in ("--workers", workers)]
     arguments += [] if choices.config is None else ["--config", str(choices.config)]
     arguments += [part for setting in choices.settings for part in ("--set", setting)]
     try:

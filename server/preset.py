@@ -11,8 +11,8 @@ from .weights import shipped_weights
 class Preset:
     """Arguments of `roadloop serve`, and why these."""
 
-    engine: str
-    workers: str
+    engine: str  # that sessions have unless they ask
+    workers: tuple[str, ...]
     words: str
 
 
@@ -29,11 +29,12 @@ def choose_preset(engine: str | None = None, device: str | None = None) -> Prese
     )
     workers = "cuda:0" if gpu or device == "cuda" else "cpu:1"
     if engine is not None:
-        return Preset(engine, workers, f"engine {engine} on {place}")
+        return Preset(engine, (workers,), f"engine {engine} on {place}")
     if weights := shipped_weights():
-        return Preset("worldmodel", workers, f"engine worldmodel ({', '.join(weights)}) on {place}")
+        both = (f"worldmodel={workers}", "reference=cpu:1")  # the second one to compare with
+        return Preset("worldmodel", both, f"engine worldmodel ({', '.join(weights)}) on {place}")
     return Preset(
-        "reference", workers, f"engine reference (no weights of the world model are here) on {place}"
+        "reference", (workers,), f"engine reference (no weights of the world model are here) on {place}"
     )
 
 

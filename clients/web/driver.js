@@ -33,10 +33,16 @@ export class Driver {
     this.turn = Promise.resolve(); // operations run one after the other
   }
 
-  /** Connect. `resume` are sessions to attach to; without them one is opened for each of `count`. */
-  open(count, resume = []) {
-    this.count = count;
+  /** Connect. `resume` are sessions to attach to; without them one of `engine` is opened. */
+  open(engine, resume = []) {
+    this.engine = engine;
     this.sessions = resume.map(({ session, token, nextChunk = 0, cameras = [] }) => ({ session, token, nextChunk, cameras }));
+    return this.#connect();
+  }
+
+  /** A fresh connection, which attaches to all sessions. Resolves with its welcome. */
+  #connect() {
+    this.connection?.close();
     const ready = new Promise((resolve, reject) => (this.ready = { resolve, reject }));
     this.connection = new Connection(this.rest.socketUrl("v1/drive"), {
       greet: () => this.#hello(),
@@ -82,6 +88,18 @@ export class Driver {
       const copy = forked.sessions[0];
       this.sessions.push({ session: copy.session, token: copy.resume_token, nextChunk: copy.next_chunk, cameras: car.cameras });
       this.snapshots.clear();
+      return this.sessions[1];
+    });
+  }
+
+  /** A second session of another engine, to be driven with the same actions. */
+  openBeside(engine) {
+    return this.#exclusive(async () => {
+      const { session, resume_token: token } = await this.rest.post("v1/sessions", { engine });
+      this.sessions.push({ session, token, nextChunk: 0, cameras: [] });
+      this.snapshots.clear();
+      this.waiting = true;
+      await this.#connect(); // a socket drives what its hello names
       return this.sessions[1];
     });
   }
@@ -148,7 +166,7 @@ export class Driver {
   async #hello() {
     const resume = this.sessions.map(({ session, token }) => ({ session, token }));
     const ticket = await this.rest.ticket("drive");
-    return { type: "hello", client: "viewer", capabilities: [], sessions: resume.length ? 0 : this.count, resume, ticket };
+    return { type: "hello", client: "viewer", capabilities: [], sessions: resume.length ? 0 : 1, engine: this.engine, resume, ticket };
   }
 
   #welcome(welcome) {

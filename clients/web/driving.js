@@ -16,12 +16,14 @@ export function keptDriving() {
 }
 
 export class Driving {
-  /** @param borrowed whether another driver had the wheel and gets it back. */
-  constructor(page, borrowed = false) {
-    this.page = page;
-    this.borrowed = borrowed;
+  /**
+   * @param engine what makes the pictures of the first session.
+   * @param borrowed whether another driver had the wheel and gets it back.
+   */
+  constructor(page, engine, borrowed = false) {
+    Object.assign(this, { page, engine, borrowed });
     this.setup = null; // fields of the reset that made the world
-    this.tierBeside = null; // of the second session, when it differs
+    this.difference = null; // {engine} or {tier} in which the second world differs from the first
     this.pictures = null; // in real time: where pictures come from
     this.lastActions = null;
     this.lastChunk = -Infinity;
@@ -42,7 +44,7 @@ export class Driving {
     this.setup = setup;
     if (setup) driver.mode = setup.mode;
     this.page.status.say("busy", "connecting");
-    await driver.open(1, resume);
+    await driver.open(this.engine, resume);
     for (const [index, { cameras, session }] of resume.entries()) this.page.newWorld(index, cameras, session);
     this.#watchIfRealtime();
     this.#showPhase();
@@ -62,12 +64,13 @@ export class Driving {
 
   // What the driver may ask for --------------------------------------------------------------------------------
 
-  /** Start the world, or both; the second one may have another tier. */
+  /** Start the world, or both; the second one may have another tier or engine. */
   async start(setup) {
     this.setup = setup;
     this.page.status.hide();
     this.page.status.say("busy", "building the world");
-    const tier = this.tierBeside ?? setup.options.tier;
+    const tiers = this.page.choices.tiersOf(this.difference?.engine ?? this.engine);
+    const tier = this.difference?.tier ?? (tiers.includes(setup.options.tier) ? setup.options.tier : tiers[0]);
     await this.page.attempt(this.driver.reset(setup, [{}, { options: { ...setup.options, tier } }]));
   }
 
@@ -75,7 +78,7 @@ export class Driving {
   async setTier(tier) {
     if (!this.setup || !(await this.page.attempt(this.driver.setTier(tier)))) return;
     this.setup = { ...this.setup, options: { ...this.setup.options, tier } };
-    this.page.toolbar.offerBeside(this.page.choices.tiers, tier);
+    this.page.toolbar.offerBeside(this.page.choices, this.engine, tier);
     this.#remember();
   }
 
@@ -94,18 +97,22 @@ export class Driving {
     if (seconds) this.page.status.note(`Back by ${seconds.toFixed(1)} s. A driving key goes on from here.`);
   }
 
-  /** A second world: `copy` of the first as it is, a tier to start both again with, or none. */
+  /** A second world: `copy` of the first as it is, `tier:NAME` or `engine:NAME` to start both again with, or none. */
   async beside(choice) {
     const { page, driver } = this;
-    this.tierBeside = null;
+    const [, kind, name] = /^(\w+):(.+)$/.exec(choice) ?? [];
+    this.difference = null;
     if (driver.sessions.length > 1) await page.attempt(driver.join());
-    page.views[1].visible = choice !== "";
     page.views.forEach((view) => view.title(""));
-    if (choice !== "" && (await page.attempt(driver.fork()))) {
+    const second = () => page.attempt(kind === "engine" ? driver.openBeside(name) : driver.fork());
+    const there = choice !== "" && (await second());
+    page.views[1].visible = Boolean(there);
+    page.toolbar.showBeside(there ? choice : "");
+    if (there) {
       page.newWorld(1, driver.sessions[0].cameras, null);
       if (page.views[0].last) page.show(1, page.views[0].last);
       if (choice !== "copy") {
-        this.tierBeside = choice;
+        this.difference = { [kind]: name };
         await this.start(this.setup);
       }
     }
@@ -184,7 +191,8 @@ export class Driving {
     if (!running) page.instruments.rest();
     if (driver.over) this.#showEnd(driver.over);
     else page.status.hide();
-    if (!driver.over && !running) page.status.say("good", "waiting for you: a driving key goes");
+    if (running) page.sayPace("driving");
+    else if (!driver.over) page.status.say("good", "waiting for you: a driving key goes");
     this.#remember();
   }
 
@@ -216,10 +224,11 @@ export class Driving {
   #compare() {
     const [a, b] = this.page.views;
     const tier = this.setup?.options?.tier ?? "exact";
-    a.title(`A · ${tier}`);
+    const { engine: otherEngine, tier: otherTier } = this.difference ?? {};
+    a.title(`A · ${otherEngine ? this.engine : tier}`);
     if (a.mosaic.drawnId !== b.mosaic.drawnId) return;
     const db = compare(a.mosaic, b.mosaic);
     const distance = db === Infinity ? " · equal to A" : ` · ${db?.toFixed(1)} dB from A`;
-    b.title(`B · ${this.tierBeside ?? `copy, ${tier}`}${db === null ? "" : distance}`);
+    b.title(`B · ${otherEngine ?? otherTier ?? `copy, ${tier}`}${db === null ? "" : distance}`);
   }
 }

@@ -56,7 +56,7 @@ class Page {
     if (own) {
       const cameras = this.info.rigs[own.rig].filter(({ name }) => own.cameras.includes(name));
       const attached = kept.sessions.map((session) => ({ ...session, cameras }));
-      return this.attempt(this.attach(attached, kept.setup, kept.borrowed));
+      return this.attempt(this.attach(attached, kept.setup, own.engine, kept.borrowed));
     }
     return driven ? this.watch(driven, false) : this.idle();
   }
@@ -76,9 +76,10 @@ class Page {
 
   /** Drive a scenario, in the session of this page if it has one. */
   async drive(setup) {
-    this.toolbar.offerBeside(this.choices.tiers, setup.options.tier);
-    if (!this.driving?.driver.sessions.length) {
-      this.#take(new Driving(this));
+    const { engine } = this.choices;
+    this.toolbar.offerBeside(this.choices, engine, setup.options.tier);
+    if (!this.driving?.driver.sessions.length || this.driving.engine !== engine) {
+      this.#take(new Driving(this, engine));
       await this.role.open();
     }
     this.views[1].visible = false;
@@ -88,10 +89,10 @@ class Page {
   }
 
   /** Drive sessions that exist: `{session, token, cameras}` each; `borrowed` ones go back to their driver afterwards. */
-  async attach(sessions, setup, borrowed = false) {
-    this.choices.show(setup);
-    this.#take(new Driving(this, borrowed));
-    this.toolbar.offerBeside(this.choices.tiers, setup.options.tier);
+  async attach(sessions, setup, engine, borrowed = false) {
+    this.choices.show(setup, engine);
+    this.#take(new Driving(this, engine, borrowed));
+    this.toolbar.offerBeside(this.choices, engine, setup.options.tier);
     await this.role.open(sessions, setup);
     this.sessionList.setCurrent(this.role.sessions);
   }
@@ -136,12 +137,17 @@ class Page {
     const { session } = this.watching;
     const { cameras } = this.views[0].mosaic;
     this.#keepShowing(session);
-    const seen = await this.rest.get(`v1/sessions/${session}`);
+    const { setup, engine } = await this.describe(session);
     const taken = await obtain(session);
-    const { scenario, rig, mode, seed, tier } = seen;
-    const setup = { scenario, rig, mode, seed, options: { ...this.choices.setup().options, tier } };
     this.kept.session = taken.session;
-    await this.attach([{ session: taken.session, token: taken.resume_token, cameras }], setup, borrowed);
+    await this.attach([{ session: taken.session, token: taken.resume_token, cameras }], setup, engine, borrowed);
+  }
+
+  /** A session's engine, and the reset that would make its world again. */
+  async describe(session) {
+    const seen = await this.rest.get(`v1/sessions/${encodeURIComponent(session)}`);
+    const { scenario, rig, mode, seed, tier, weather, time_of_day, engine } = seen;
+    return { setup: { scenario, rig, mode, seed, options: { tier, weather, time_of_day } }, engine };
   }
 
   /** The world stays the same while its driver changes: its last chunk is shown until the next one comes. */

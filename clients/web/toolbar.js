@@ -34,13 +34,19 @@ export class Toolbar {
     $("#film").textContent = recording ? "Stop and save" : "Record video";
   }
 
-  /** What may stand beside a world of this tier. */
-  offerBeside(tiers = [], tier = "exact") {
-    const others = tiers.filter((name) => name !== tier);
-    const offers = [["", "nothing"], ["copy", "a copy, from here"], ...others.map((name) => [name, `${name}, from the start`])];
+  /** What may stand beside a world of this engine and tier: a copy, other tiers, other engines. */
+  offerBeside(choices, engine, tier) {
+    const tiers = choices.tiersOf(engine).filter((name) => name !== tier).map((name) => `tier:${name}`);
+    const engines = [...choices.engines.keys()].filter((name) => name !== engine).map((name) => `engine:${name}`);
+    const starts = [...tiers, ...engines].map((name) => [name, `${name.replace(/^\w+:/, "")}, from the start`]);
+    const offers = [["", "nothing"], ["copy", "a copy, from here"], ...starts];
     const { value } = $("#beside");
     $("#beside").replaceChildren(...offers.map(([name, label]) => new Option(label, name)));
     if (offers.some(([name]) => name === value)) $("#beside").value = value;
+  }
+
+  showBeside(choice) {
+    $("#beside").value = choice;
   }
 
   #buttons() {

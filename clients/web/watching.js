@@ -11,7 +11,7 @@ export class Watching {
     page.status.say("busy", "connecting");
     this.watcher = new Watcher(page.rest, session, {
       state: (...news) => this.#connection(...news),
-      watching: ({ cameras }) => cameras.length && page.newWorld(0, cameras, session),
+      watching: ({ cameras }) => cameras.length && this.#newWorld(cameras),
       chunk: (message) => this.#show(message),
       notice: ({ code, message }) => page.status.note(`${code.toLowerCase().replaceAll("_", " ")}: ${message}`),
     });
@@ -33,6 +33,14 @@ export class Watching {
     else this.page.sayPace("watching");
   }
 
+  /** The pickers say what is watched. */
+  async #newWorld(cameras) {
+    const { page, session } = this;
+    page.newWorld(0, cameras, session);
+    const seen = await page.describe(session).catch(() => null);
+    if (seen && page.role === this) page.choices.show(seen.setup, seen.engine);
+  }
+
   #connection(name, problem, retryInS) {
     if (name === "refused" && problem.code === "UNKNOWN_SESSION" && this.lastChunk !== null) {
       this.page.status.note("The world that was shown has ended.");
@@ -47,7 +55,7 @@ export class Watching {
       page.watch(this.session); // reset with another rig: ask for its cameras
       return;
     }
-    if (message.chunk < (view.last?.chunk ?? -1)) page.newWorld(0, view.mosaic.cameras, this.session);
+    if (message.chunk < (view.last?.chunk ?? -1)) this.#newWorld(view.mosaic.cameras);
     page.show(0, message);
     if (message.chunk < 0) page.instruments.opening(message);
     else page.instruments.show(message);

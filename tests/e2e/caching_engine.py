@@ -65,6 +65,21 @@ class CachingEngine(ZeroEngine):
         return replace(result, cache=_telemetry(tier, result.chunk), timings_ms=stages)
 
 
+class PlainEngine(CachingEngine):
+    """The same worlds by another name, without a cache."""
+
+    @property
+    def name(self) -> str:
+        return "reference"
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        return ("exact",)
+
+    def _with_cache(self, session: SessionId, result: ChunkResult | EngineError) -> ChunkResult | EngineError:
+        return result
+
+
 def _telemetry(tier: str, chunk: int) -> dict[str, Any]:
     rng = np.random.default_rng(chunk)
     skipped = rng.random((STEPS, BLOCKS)) < SHARES[tier]

@@ -45,14 +45,14 @@ def browser(chromium: str) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def serve_test_engine() -> Callable[[str], Any]:
+def serve_test_engine() -> Callable[..., Any]:
     """Serves an engine of a module of this folder, given as module:callable."""
 
     @contextlib.contextmanager
-    def serve(engine: str) -> Iterator[str]:
+    def serve(engine: str, *arguments: str) -> Iterator[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-            with local_server(engine) as url:
+            with local_server(engine, *arguments) as url:
                 yield url
 
     return serve

@@ -174,7 +174,8 @@ def test_another_tier_shows_another_skip_rate(caching_server: str, open_tab: Ope
     tab.until("parseInt(document.querySelector('#skip-rate').textContent) > 40")
     tab.until("document.querySelector('#cache-reasons').textContent.includes('anchor 4')")
     tab.page.keyboard.up("w")
-    tab.page.select_option("#beside", "exact")
+    tab.until_status("driving at")
+    tab.page.select_option("#beside", "tier:exact")
     tab.until_status("driving key")
     tab.page.keyboard.down("w")
     tab.until_drawn(8, "#view-b")
@@ -196,6 +197,28 @@ def test_the_tier_changes_on_the_way(caching_server: str, open_tab: OpenTab) -> 
     tab.page.keyboard.down("d")  # the keys drive: the picker has let go of them
     tab.wait(lambda: tab.page.input_value("[name=tier]") == "fast", 5, lambda: "the tier to stay")
     tab.until("parseFloat(document.querySelector('[data-bar=steering] i').style.width) > 2")
+
+
+def test_another_engine_drives_beside_with_the_same_actions(
+    chromium: str, serve_test_engine: Any, open_tab: OpenTab
+) -> None:
+    caching, plain = "caching_engine:CachingEngine", "caching_engine:PlainEngine"
+    with serve_test_engine(caching, "--workers", f"{caching}=cpu:1", "--workers", f"{plain}=cpu:1") as url:
+        tab = open_tab(url)
+        tab.drive(engine=caching, tier="fast")
+        engines = "fetch('/v1/server').then(a => a.json()).then(i => i.engines.every(e => e.workers_ready))"
+        tab.until(engines, 60)
+        tab.page.select_option("#beside", f"engine:{plain}")
+        tab.until("document.querySelector('#view-b .tile') !== null")
+        tab.until_status("driving key", 60)
+        tab.page.keyboard.down("w")
+        tab.until_drawn(8, "#view-b")
+        tab.until(f"document.querySelector('#view-b .caption').textContent.startsWith('B · {plain}')")
+        sessions = tab.page.evaluate("fetch('/v1/sessions').then(answer => answer.json())")
+        assert {(one["engine"], one["tier"]) for one in sessions} == {(caching, "fast"), (plain, "exact")}
+        tab.page.keyboard.up("w")
+        tab.page.select_option("#beside", "")
+        tab.until_drawn(4)
 
 
 def test_without_telemetry_the_cache_panel_says_so(zero_server: str, open_tab: OpenTab) -> None:
