@@ -9,11 +9,12 @@ import numpy as np
 
 from clients.protocol import ErrorCode, ProtocolError
 
-# veryfast: about twice the speed of the default at the same size; crf 20: hard to tell from JPEG of quality 90.
+# Pictures are small and made by the hundred, so processor time counts most: at crf 22, ultrafast takes half the time of
+# veryfast at crf 20, for the same bytes and 0.1 dB.
 OPTIONS = {
-    "preset": "veryfast",
+    "preset": "ultrafast",
     "tune": "zerolatency",  # no B frames, no look-ahead
-    "crf": "20",
+    "crf": "22",
     "forced-idr": "1",
     "x264-params": "keyint=infinite:scenecut=0:repeat-headers=1",  # keyframes when asked for only
 }
@@ -51,6 +52,7 @@ class H264Encoder:
         self._codec.time_base, self._codec.framerate = Fraction(1, FPS), Fraction(FPS)
         self._codec.thread_count = 1
         self._codec.options = OPTIONS
+        self._to_yuv: Any = av.video.reformatter.VideoReformatter()
         self._index = 0
 
     def encode(self, frames: np.ndarray, key: bool) -> list[bytes]:
@@ -64,7 +66,7 @@ class H264Encoder:
 
     def _encode_one(self, pixels: np.ndarray, key: bool) -> bytes:
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame = frame.reformat(format="yuv420p")
+        frame = self._to_yuv.reformat(frame, format="yuv420p")
         kinds = self._av.video.frame.PictureType
         frame.pts, frame.pict_type = self._index, kinds.I if key else kinds.NONE
         self._index += 1
