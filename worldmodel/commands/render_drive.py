@@ -77,11 +77,12 @@ def make_shows(names: Sequence[str], look: Look) -> list[Show]:
         options=replace(options, steps=look.steps, layout=look.layout),
         images=None if look.first_images is None else read_images(look.first_images, shown.names),
     )
-    engines = {
-        "reference": (ReferenceEngine, request),
-        "worldmodel": (lambda d: DiffusionEngine(model, d), made),
-    }
-    return [Show(engines[name][0](look.device), engines[name][1], shown) for name in names]
+    return [
+        Show(DiffusionEngine(model, look.device), made, shown)
+        if name == "worldmodel"
+        else Show(ReferenceEngine(look.device), request, shown)
+        for name in names
+    ]
 
 
 def read_images(folder: Path, cameras: Sequence[str]) -> Mapping[str, np.ndarray]:
