@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from .gates import Gate
@@ -22,6 +23,15 @@ COLUMNS = {
     "latent_std_ratio": "spread",
     "agents_present": "agents",
 }
+# What a terminal of 80 columns has room for, under short names; the page shows all.
+NARROW = {"psnr": "dB", "ssim": "SSIM", "tokenizer_psnr": "ceil", "copy_last_frame_psnr": "copy"} | {
+    "bare_warp_psnr": "warp",
+    "motion_energy_ratio": "move",
+    "speed_error": "speed",
+    "yaw_rate_error": "yaw",
+    "cross_view_error_ratio": "views",
+    "agents_present": "seen",
+}
 
 
 def gate_table(claims: Sequence[Gate], title: str) -> Table:
@@ -29,28 +39,28 @@ def gate_table(claims: Sequence[Gate], title: str) -> Table:
     table = Table("gate", "measured", "wanted", "", title=title, box=box.SIMPLE_HEAD)
     for gate in claims:
         verdict = "not measured" if gate.holds is None else "holds" if gate.holds else "[red]fails[/red]"
-        table.add_row(gate.name, shown(gate.value), gate.wanted, verdict)
+        table.add_row(escape(gate.name), shown(gate.value), gate.wanted, verdict)
     return table
 
 
 def horizon_table(results: dict[str, Any]) -> Table:
     """Every horizon with and without layout, step counts and cache tiers."""
-    table = Table("", *COLUMNS.values(), box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table("", *NARROW.values(), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for title, rows in sections(results).items():
         table.add_section()
-        table.add_row(title, style="bold")
+        table.add_row(f"[bold]{title}")
         for name, row in rows.items():
-            table.add_row(name, *(shown(row.get(key)) for key in COLUMNS))
+            table.add_row(name, *(shown(row.get(key)) for key in NARROW))
     return table
 
 
 def sections(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """Rows under their titles."""
     found = {
-        "with layout": {_after(h): row for h, row in results["horizons"].items()},
-        "without layout": {_after(h): row for h, row in results["layout_off"]["horizons"].items()},
-        "denoising steps": results["steps"],
-        "X-Cache tiers": results["tiers"],
+        "layout on": {_after(h): row for h, row in results["horizons"].items()},
+        "layout off": {_after(h): row for h, row in results["layout_off"]["horizons"].items()},
+        "steps": results["steps"],
+        "tiers": results["tiers"],
     }
     kept = {title: {n: row for n, row in rows.items() if row is not None} for title, rows in found.items()}
     return {title: rows for title, rows in kept.items() if rows}
