@@ -17,7 +17,7 @@ from .messages import WORKER_PROTOCOL, Ready
 from .weights import choose_model
 
 DEFAULT_RIG = "surround7"
-WORLD_MODEL_OPTIONS = ("model", "dtype")
+WORLD_MODEL_OPTIONS = ("model", "dtype", "compile")
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,13 @@ def build_engine(choice: EngineChoice) -> WorldEngine:
     return engine
 
 
-def _world_model(device: str, model: str | None = None, dtype: str | None = None) -> WorldEngine:
-    """`model` names shipped weights or a .safetensors file; `dtype` is float32, bfloat16 or the device's own choice."""
+def _world_model(
+    device: str, model: str | None = None, dtype: str | None = None, compile: str = ""
+) -> WorldEngine:
+    """`model` names shipped weights or a .safetensors file; `dtype` is float32, bfloat16 or the device's own choice.
+
+    `compile` is a mode of `torch.compile`; empty runs eagerly, which starts at once.
+    """
     import torch
 
     from worldmodel.diffusion.engine import DiffusionEngine
@@ -66,7 +71,7 @@ def _world_model(device: str, model: str | None = None, dtype: str | None = None
     formats = {None: None, "float32": torch.float32, "bfloat16": torch.bfloat16}
     if dtype not in formats:
         raise ValueError(f"expected the dtype float32 or bfloat16, got {dtype!r}")
-    return DiffusionEngine(load_world_model(choose_model(model)), device, formats[dtype])
+    return DiffusionEngine(load_world_model(choose_model(model)), device, formats[dtype], compile=compile)
 
 
 def _known(options: dict[str, Any], valid: Sequence[str]) -> dict[str, Any]:

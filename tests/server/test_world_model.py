@@ -181,7 +181,7 @@ def test_the_default_model_is_taken_where_it_is_shipped(monkeypatch: pytest.Monk
     [
         ({"model": "nowhere/x.safetensors"}, "does not exist"),
         ({"model": "no-such"}, "expected one of the models"),
-        ({"weights": "x"}, "expected engine options of model, dtype, got weights"),
+        ({"weights": "x"}, "expected engine options of model, dtype, compile, got weights"),
         ({"model": "S", "dtype": "int8"}, "float32 or bfloat16"),
     ],
     ids=["file", "name", "option", "dtype"],
