@@ -135,11 +135,12 @@ class DriverMachine(RuleBasedStateMachine):
             request["options"] = {"cameras": ["no-such"]} if wrong == "tier" else {wrong: "no-such"}
         self.refused(self.ask("reset", session=self.name(pick), **request), "BAD_REQUEST")
 
-    @rule(pick=st.integers(0, 9), accel=st.sampled_from([0.0, 0.5, -1.0]))
-    def step(self, pick: int, accel: float) -> None:
+    @rule(pick=st.integers(0, 9), accels=st.lists(st.sampled_from([0.0, 0.5, -1.0]), min_size=1, max_size=4))
+    def step(self, pick: int, accels: list[float]) -> None:
         name = self.name(pick)
-        world = self.worlds[name]
-        self.take(name, accel, self.ask("step", session=name, **chunk(world.next_chunk, accel)))
+        for accel in accels:
+            request = chunk(self.worlds[name].next_chunk, accel)
+            self.take(name, accel, self.ask("step", session=name, **request))
 
     def take(self, name: str, accel: float, reply: Any) -> None:
         """The answer to the next step of a session."""
