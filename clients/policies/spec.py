@@ -34,6 +34,7 @@ BUNDLED = {
     "constant_speed": "clients.policies.simple:ConstantSpeed",
     "random": "clients.policies.simple:Random",
     "lane_keeper": "clients.policies.lane_keeper:LaneKeeper",
+    "vision": "clients.policies.vision:Vision",
     "schedule": "clients.policies.scripted:Schedule",
     "replay": "clients.policies.scripted:Replay",
     "remote": "clients.policies.remote:RemotePolicy",

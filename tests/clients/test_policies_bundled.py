@@ -109,6 +109,6 @@ def test_actions_out_of_bounds_are_clipped_only_if_asked() -> None:
         checked_actions([0.0], INFO, "wishes")
 
 
-def test_every_bundled_policy_that_needs_no_file_or_server_acts() -> None:
-    for name in set(policy_names()) - {"schedule", "replay", "remote", "expert"}:
+def test_every_bundled_policy_that_needs_no_file_server_or_picture_acts() -> None:
+    for name in set(policy_names()) - {"schedule", "replay", "remote", "expert", "vision"}:
         assert act(name, seen()).shape == (4, 2), name
