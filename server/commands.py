@@ -45,8 +45,12 @@ def register(app: typer.Typer) -> None:
 def register_benches(bench: typer.Typer) -> None:
     """Add this part's benchmarks to `roadloop bench`."""
     from .bench import server_bench
+    from .bench_viewer import viewer_bench
 
     bench.command("server", help="What the server adds to a world that costs nothing.")(server_bench)
+    bench.command("viewer", help="The page in headless Chromium: first paint, pictures, answers to keys.")(
+        viewer_bench
+    )
 
 
 def serve(

@@ -55,10 +55,10 @@ def test_files_carry_a_strict_policy_and_are_not_sent_twice(zero_server: str, ch
 
 def test_three_tabs_drive_and_watch_at_once(zero_server: str, open_tab: OpenTab) -> None:
     first, second = open_tab(zero_server), open_tab(zero_server)
-    first.drive()
+    first.drive(rig="front1")
     first.page.keyboard.down("w")
     first.until_drawn(4)
-    second.drive()
+    second.drive(rig="front1")
     second.page.keyboard.down("w")
     session = first.page.evaluate(
         "document.querySelector('#sessions [aria-current=true]').parentElement.dataset.session"
