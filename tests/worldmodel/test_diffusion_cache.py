@@ -31,6 +31,9 @@ CONFIG = ModelConfig(
 )
 
 
+PAPER = CacheChoice(PRESETS)
+
+
 @pytest.fixture(scope="module")
 def model() -> WorldModel:
     """A network whose zero-initialised parts are alive, as after training."""
@@ -45,7 +48,7 @@ def model() -> WorldModel:
 @pytest.fixture
 def engine(model: WorldModel) -> DiffusionEngine:
     """An engine without sessions."""
-    return DiffusionEngine(model, dtype=torch.float32)
+    return DiffusionEngine(model, dtype=torch.float32, cache=PAPER)
 
 
 def opened(engine: DiffusionEngine, tier: str) -> SessionId:
@@ -92,7 +95,7 @@ def test_a_cached_session_beside_it_changes_no_bit_of_an_exact_one(
     engine: DiffusionEngine, model: WorldModel
 ) -> None:
     exact, fast = opened(engine, "exact"), opened(engine, "fast")
-    alone = DiffusionEngine(model, dtype=torch.float32)
+    alone = DiffusionEngine(model, dtype=torch.float32, cache=PAPER)
     for result in drive(alone, opened(alone, "exact"), 3):
         assert np.array_equal(step(engine, exact, fast)[0].frames, result.frames)
 
@@ -139,7 +142,7 @@ def test_decisions_and_frames_of_a_session_do_not_depend_on_its_batch(
     batches = [list(engine.step(together).values()) for _ in range(CYCLE)]
     assert any((reasons(batches[1][0]) != reasons(batches[1][1])).ravel())  # some rows are gathered
     for row, (tier, _) in enumerate(rows):
-        other = DiffusionEngine(model, dtype=torch.float32)
+        other = DiffusionEngine(model, dtype=torch.float32, cache=PAPER)
         session, action = opened(other, tier), list(together.values())[row]
         for batch in batches:
             lone = other.step({session: action})[session]
@@ -151,7 +154,7 @@ def test_a_restored_snapshot_decides_as_the_original(engine: DiffusionEngine, mo
     session = opened(engine, "balanced")
     drive(engine, session, 2)
     snapshot = engine.snapshot(session)
-    other = DiffusionEngine(model, dtype=torch.float32)
+    other = DiffusionEngine(model, dtype=torch.float32, cache=PAPER)
     restored = other.restore(snapshot)
     assert other.snapshot(restored) == snapshot
     for a, b in zip(drive(engine, session, 4), drive(other, restored, 4), strict=True):
@@ -210,7 +213,7 @@ def test_the_next_session_in_a_slot_sees_nothing_of_the_last_one(
     engine.close(first)
     second = opened(engine, "fast")
     assert engine._sessions[second].generator.cache_slot == slot
-    fresh = DiffusionEngine(model, dtype=torch.float32)
+    fresh = DiffusionEngine(model, dtype=torch.float32, cache=PAPER)
     assert equal(stored(engine, second), stored(fresh, opened(fresh, "fast")))
 
 
@@ -282,7 +285,7 @@ def test_deciding_by_view_gives_telemetry_by_stage_and_view(model: WorldModel) -
 def test_stages_are_cached_apart_without_deciding_by_view(model: WorldModel) -> None:
     choice = CacheChoice({"refusing": Policy(floor=2.0)}, apart=True)
     engine = DiffusionEngine(model, dtype=torch.float32, cache=choice)
-    exact = DiffusionEngine(model, dtype=torch.float32)
+    exact = DiffusionEngine(model, dtype=torch.float32, cache=PAPER)
     for a, b in zip(
         drive(engine, opened(engine, "refusing"), 3), drive(exact, opened(exact, "exact"), 3), strict=True
     ):
@@ -312,4 +315,10 @@ def test_cameras_that_the_rig_names_alike_are_fingerprinted_together() -> None:
     groups = view_groups(rig)
     assert sorted(view for group in groups for view in group) == list(range(len(rig)))
     assert all(len({rig.cameras[view].group for view in group}) == 1 for group in groups)
-    assert set(XCACHE_TIERS.tiers) == {"exact", "safe", "balanced", "fast"}
+
+
+def test_tiers_are_named_alike_whatever_their_numbers_and_get_looser() -> None:
+    tiers = XCACHE_TIERS.tiers
+    assert list(tiers) == list(PRESETS)
+    assert not tiers["exact"].enabled
+    assert tiers["safe"].floor > tiers["balanced"].floor > tiers["fast"].floor

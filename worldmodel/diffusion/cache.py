@@ -8,6 +8,7 @@ what it approximated is committed.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,17 @@ class CacheChoice:
         return self.tiers[tier]
 
 
-XCACHE_TIERS = CacheChoice(PRESETS)
+# For this project's models, which add what the conditions tell outside of the blocks: their inputs turn and single
+# features jump more than the paper's thresholds (`xcache_core.PRESETS`) allow, while a reused residual costs little.
+# The cosine alone decides. Measured on a half-trained `S`, see docs/x-cache.md; to be set anew for other weights with
+# `roadloop bench xcache --tune`.
+TIERS = {
+    "exact": PRESETS["exact"],
+    "safe": Policy(front=0, floor=0.9, margin=4.0, max_deviation=32.0),
+    "balanced": Policy(front=0, floor=0.8, margin=4.0, max_deviation=32.0),
+    "fast": Policy(front=0, floor=0.5, margin=4.0, max_deviation=inf),
+}
+XCACHE_TIERS = CacheChoice(TIERS)
 
 
 class SessionCache:
