@@ -62,6 +62,8 @@ class WorkerActor:
         try:
             run(self._config, self._context)
             os._exit(0)
+        except SystemExit as error:  # it has told the front end why, which ends, and ends this process
+            log.error("%s", error)
         except BaseException:
             log.exception("the worker failed")
             os._exit(ENGINE_FAILED)
