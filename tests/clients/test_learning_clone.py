@@ -10,7 +10,7 @@ from clients.learning.lessons import Lessons, LessonsError
 from clients.learning.network import CAMERAS, SIZE, VisionNetwork
 from worldmodel.data.lessons import COLUMNS
 
-CONFIG = CloneConfig(epochs=5.0, batch=8, learning_rate=4e-3, stages=(0.5,))
+CONFIG = CloneConfig(epochs=8.0, batch=8, learning_rate=4e-3, untold_share=0.0, stages=(0.5,))
 
 
 @pytest.fixture(autouse=True)

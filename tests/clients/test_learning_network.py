@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from clients.learning.accelerations import HIGH, LOW, WHEELBASE_M, eased, from_controls, to_controls
-from clients.learning.network import CAMERAS, SIZE, VisionNetwork, WeightsError, scaled
+from clients.learning.network import CAMERAS, OF_THE_LANE, SIZE, VisionNetwork, WeightsError, scaled
 from clients.learning.torch_network import TorchNetwork
 from worldmodel.scene.state import EGO_SHAPE
 
@@ -41,6 +41,15 @@ def test_a_saved_network_is_the_same_one(network: TorchNetwork, tmp_path) -> Non
     assert np.array_equal(loaded(images[0], numbers[0]), network.numpy()(images[0], numbers[0]))
     assert np.array_equal(other.numpy()(images[0], numbers[0]), network.numpy()(images[0], numbers[0]))
     assert len(loaded.digest) == 64
+
+
+def test_who_is_not_told_where_the_lane_is_gets_the_rest() -> None:
+    told = scaled(np.array([10.0, 0.5, 0.1, 14.0], np.float32))
+    untold = scaled(np.array([10.0, np.nan, np.nan, 14.0], np.float32))
+    lane = np.isin(np.arange(len(told)), OF_THE_LANE)
+    assert (told[lane] != 0).all()
+    assert (untold[lane] == 0).all()
+    assert np.array_equal(untold[~lane], told[~lane])
 
 
 def test_it_is_small(network: TorchNetwork) -> None:
