@@ -7,6 +7,7 @@ what it approximated is committed.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from math import inf
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xcache_core import PRESETS, Layout, Plan, Policy, Reason, Request, Role, State, XCache, last_seen
+from xcache_core import PRESETS, Layout, Method, Plan, Policy, Reason, Request, Role, State, XCache, last_seen
+from xcache_core.gate import DualMetric
 from xcache_core.plan import Cut
 from xcache_core.reuse import Transport
 from xcache_core.transaction import Transaction
@@ -69,7 +71,9 @@ TIERS = {
     "balanced": Policy(front=0, floor=0.8, margin=4.0, max_deviation=32.0),
     "fast": Policy(front=0, floor=0.5, margin=4.0, max_deviation=inf),
 }
-XCACHE_TIERS = CacheChoice(TIERS)
+# Without the action entry: what an action does shows in the inputs, and swerving would refuse everything by itself.
+XCACHE = Method(DualMetric(entries=("spatial", "mean")))
+XCACHE_TIERS = CacheChoice(TIERS, partial(XCache, method=XCACHE))
 
 
 class SessionCache:
