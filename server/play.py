@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -58,6 +59,8 @@ class PlayChoices:
 
 def play(choices: PlayChoices) -> int:
     """Serve and drive until stopped. Returns the exit code; every way to end is said in words."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has started it in the background
+        signal.signal(number, signal.default_int_handler)
     try:
         _play(choices)
     except KeyboardInterrupt:
