@@ -8,7 +8,9 @@ export class Choices {
   /** @param onTier called with a tier that somebody has picked. */
   constructor(form, onTier) {
     this.form = form;
+    this.touched = false; // somebody is choosing: what is watched must not undo that
     form.addEventListener("change", ({ target }) => {
+      this.touched = true;
       localStorage.setItem(MEMORY, JSON.stringify(this.#raw()));
       if (target.name === "tier") onTier(target.value);
       if (target.name === "engine") this.#offerTiers();

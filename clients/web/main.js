@@ -77,6 +77,7 @@ class Page {
   /** Drive a scenario, in the session of this page if it has one. */
   async drive(setup) {
     const { engine } = this.choices;
+    this.choices.touched = false;
     this.toolbar.offerBeside(this.choices, engine, setup.options.tier);
     if (!this.driving?.driver.sessions.length || this.driving.engine !== engine) {
       this.#take(new Driving(this, engine));

@@ -38,7 +38,7 @@ export class Watching {
     const { page, session } = this;
     page.newWorld(0, cameras, session);
     const seen = await page.describe(session).catch(() => null);
-    if (seen && page.role === this) page.choices.show(seen.setup, seen.engine);
+    if (seen && page.role === this && !page.choices.touched) page.choices.show(seen.setup, seen.engine);
   }
 
   #connection(name, problem, retryInS) {
