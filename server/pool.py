@@ -133,6 +133,11 @@ class WorkerPool:
         """Workers that take work."""
         return [worker for worker in self.workers if worker.state == "ready"]
 
+    @property
+    def default_ready(self) -> bool:
+        """Whether sessions that choose no engine find a worker."""
+        return any(worker.state == "ready" for worker in self._with_engine(None))
+
     def place(self, session: str, engine: str | None = None) -> Worker:
         """The emptiest ready worker with this engine (None: the first worker's); the session stays there.
 

@@ -25,7 +25,7 @@ async def healthz() -> Health:
 
 @public.get("/readyz", responses={503: {"model": Health}})
 async def readyz(server: Here, response: Response) -> Health:
-    """A worker is ready and makes progress, and the server takes sessions."""
+    """A worker of the default engine is ready, all make progress, and the server takes sessions."""
     status = server.readiness()
     response.status_code = 200 if status == "ok" else 503
     return Health(status=status)

@@ -56,7 +56,7 @@ class Server:
         """`ok`, or why no session would run now."""
         if self.hub.draining:
             return "draining"
-        if not self.pool.ready_workers:
+        if not self.pool.default_ready:
             return "no worker is ready"
         now_s = time.monotonic()
         oldest_s = max(
