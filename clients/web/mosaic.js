@@ -36,7 +36,7 @@ export class Mosaic {
   put(frames, encoding, chunk, now = performance.now()) {
     const count = Math.max(...Object.values(frames).map((images) => images.length));
     const type = { jpeg: "image/jpeg", png: "image/png" }[encoding];
-    const moments = Array.from({ length: count }, (_, k) => ({ id: `${chunk}.${k}`, k, frames, type }));
+    const moments = Array.from({ length: count }, (_, k) => ({ id: `${chunk}.${k}`, chunk, k, frames, type }));
     this.playback.put(moments, now);
   }
 
@@ -98,7 +98,7 @@ export class Mosaic {
   }
 
   /** All cameras of one moment together, so that neighbours agree. */
-  async #draw({ id, k, frames, type }) {
+  async #draw({ id, chunk, k, frames, type }) {
     const entries = Object.entries(frames).filter(([name]) => this.tiles.has(name));
     const bitmaps = await Promise.all(entries.map(([, images]) => decode(images[Math.min(k, images.length - 1)], type)));
     for (const [i, [name]] of entries.entries()) {
@@ -107,6 +107,7 @@ export class Mosaic {
       bitmaps[i]?.close();
     }
     this.drawnId = id;
+    this.element.dataset.chunk = String(chunk);
     this.times.push(performance.now());
   }
 }

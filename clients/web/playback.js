@@ -5,7 +5,7 @@
  * that is slower than real time is shown in even slow motion, not in bursts.
  */
 
-const PATIENCE = 1.5; // frames that a chunk may wait
+const PATIENCE = 1; // frame that a chunk may wait: longer, and a key shows later than a chunk + 100 ms
 const SLOWEST = 6; // times the frame's duration that it may be shown before the next one
 
 export class Playback {
