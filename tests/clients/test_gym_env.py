@@ -1,6 +1,8 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import av
 import gymnasium
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from gymnasium.wrappers import (
     FrameStackObservation,
     HumanRendering,
     RecordEpisodeStatistics,
+    RecordVideo,
     RenderCollection,
     TimeLimit,
 )
@@ -235,6 +238,16 @@ def test_wrappers_of_gymnasium_work(make: Make) -> None:
     films = RenderCollection(make(render_mode="rgb_array"))
     drive(films, 2)
     assert [film.shape for film in films.render()] == [(128, 672, 3)] * 3
+
+
+def test_gymnasium_films_episodes(make: Make, tmp_path: Path) -> None:
+    env = RecordVideo(make(render_mode="rgb_array", scenario="zero-short"), str(tmp_path / "films"))
+    drive(env, 3)
+    env.close()
+    with av.open(tmp_path / "films" / "rl-video-episode-0.mp4") as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        assert film.streams.video[0].average_rate == 3  # a picture per chunk
+    assert [frame.shape for frame in frames] == [(128, 672, 3)] * 4
 
 
 def test_the_mosaic_looks_out_of_the_car(make: Make) -> None:
