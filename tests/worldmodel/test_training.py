@@ -15,8 +15,9 @@ from worldmodel.rig.camera import Camera
 from worldmodel.training.assemble import assemble
 from worldmodel.training.batches import Place, draw_places, draw_sequences, draw_views
 from worldmodel.training.clips import Clip, ClipError, open_clips
-from worldmodel.training.config import DynamicsRun, OptimizerConfig, TokenizerRun, load_run
-from worldmodel.training.dynamics_task import DynamicsTask, load_tokenizer
+from worldmodel.training.config import DecoderRun, DynamicsRun, OptimizerConfig, TokenizerRun, load_run
+from worldmodel.training.decoder_task import DecoderTask
+from worldmodel.training.dynamics_task import DynamicsTask
 from worldmodel.training.encode import encode_clips
 from worldmodel.training.forcing import draw_levels, forcing_loss
 from worldmodel.training.optimizer import Ema, learning_rate
@@ -25,6 +26,7 @@ from worldmodel.training.rollout import RolledClip, RolloutOptions, roll_out
 from worldmodel.training.runs import check_encoded
 from worldmodel.training.scores import rollout_scores
 from worldmodel.training.synthetic import CHANNELS, write_synthetic_clips
+from worldmodel.training.tokenizer_file import load_tokenizer
 from worldmodel.training.tokenizer_task import TokenizerTask
 from worldmodel.training.trainer import WEIGHTS_FILE, train
 
@@ -45,13 +47,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = TokenizerTask(TokenizerRun("", "", steps=1, tokenizer=TOKENIZER), clips, clips, [0])
     task.export(tokenizer.state_dict(), folder / "tokenizer.safetensors", {})
     path = folder / "tokenizer.safetensors"
-    encode_clips(clips, load_tokenizer(path), load_checkpoint(path).digest, keep_frames=True)
+    encode_clips(clips, load_tokenizer(path), keep_frames=True)
     return folder
 
 
 @pytest.fixture
 def clips(data: Path) -> list[Clip]:
     return open_clips(data / "clips", encoded=True)
+
+
+def decoder_run(data: Path, out: Path) -> DecoderRun:
+    return DecoderRun(
+        str(data), str(out), steps=4, batch=2, views=2, tokenizer=str(data / "tokenizer.safetensors")
+    )
 
 
 def dynamics_run(data: Path, out: Path, **changes: object) -> DynamicsRun:
@@ -114,16 +122,8 @@ def test_polishing_the_decoder_leaves_every_latent_as_it_was(
     data: Path, clips: list[Clip], tmp_path: Path
 ) -> None:
     before = load_tokenizer(data / "tokenizer.safetensors")
-    run = TokenizerRun(
-        str(data),
-        str(tmp_path),
-        steps=4,
-        batch=2,
-        tokenizer=TOKENIZER,
-        init=str(data / "tokenizer.safetensors"),
-        freeze_encoder=True,
-    )
-    after = load_tokenizer(train(TokenizerTask(run, clips, clips, [0]), run))
+    run = decoder_run(data, tmp_path)
+    after = load_tokenizer(train(DecoderTask(run, clips, clips, [0]), run))
     frames, latents = torch.rand(2, 4, 3, 32, 48), torch.randn(2, 8, 2, 3)
     torch.testing.assert_close(after.encode(frames), before.encode(frames))
     assert not torch.equal(after.decode(latents), before.decode(latents))
@@ -135,23 +135,17 @@ def test_a_polished_decoder_moves_into_a_model_and_another_encoder_is_refused(
     run = dynamics_run(data, tmp_path / "model", steps=1)
     model = train(DynamicsTask(run, clips, clips), run)
     shipped = data / "tokenizer.safetensors"
-    polish = TokenizerRun(
-        str(data),
-        str(tmp_path / "p"),
-        steps=2,
-        batch=2,
-        tokenizer=TOKENIZER,
-        init=str(shipped),
-        freeze_encoder=True,
-    )
-    polished = train(TokenizerTask(polish, clips, clips, [0]), polish)
+    polish = decoder_run(data, tmp_path / "p")
+    polished = train(DecoderTask(polish, clips, clips, [0]), polish)
     assemble(model, polished, tmp_path / "new.safetensors")
     before, after = load_world_model(str(model)), load_world_model(str(tmp_path / "new.safetensors"))
     frames, latents = torch.rand(2, 4, 3, 32, 48), torch.randn(2, 8, 2, 3)
     torch.testing.assert_close(after.tokenizer.encode(frames), before.tokenizer.encode(frames))
     assert not torch.equal(after.tokenizer.decode(latents), before.tokenizer.decode(latents))
 
-    other = replace(polish, out=str(tmp_path / "o"), freeze_encoder=False)
+    other = TokenizerRun(
+        str(data), str(tmp_path / "o"), steps=2, batch=2, tokenizer=TOKENIZER, init=str(shipped)
+    )
     with pytest.raises(CheckpointError, match="expected the encoder that the model was trained with"):
         assemble(model, train(TokenizerTask(other, clips, clips, [0]), other), tmp_path / "bad.safetensors")
 

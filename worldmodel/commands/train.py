@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     train.command("cache")(cache)
     train.command("encode")(encode)
     train.command("tokenizer")(tokenizer)
+    train.command("decoder")(decoder)
     train.command("dynamics")(dynamics)
     train.command("assemble")(assemble)
     app.add_typer(train, name="train")
@@ -39,22 +40,21 @@ def cache(
 
 def encode(
     clips: Annotated[Path, typer.Argument(help="A folder of clips.")],
-    tokenizer: Annotated[Path, typer.Option(help="Checkpoint of the tokeniser.")],
+    tokenizer: Annotated[Path, typer.Option(help="Checkpoint of the tokeniser, or of a model that has it.")],
     keep_frames: Annotated[bool, typer.Option(help="Keep the pictures: needed for held-out clips.")] = False,
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Run the tokeniser over clips once. Clips that it has encoded already are left alone."""
     import torch
 
-    from ..model.checkpoint import load_checkpoint
     from ..training.clips import open_clips
-    from ..training.dynamics_task import load_tokenizer
     from ..training.encode import encode_clips
+    from ..training.tokenizer_file import latent_digest, load_tokenizer
 
     torch.set_num_threads(threads)
-    model, digest = load_tokenizer(tokenizer), load_checkpoint(tokenizer).digest
-    count = encode_clips(open_clips(clips), model, digest, keep_frames)
-    typer.echo(f"encoded {count} clips with {digest[:12]}")
+    model = load_tokenizer(tokenizer)
+    count = encode_clips(open_clips(clips), model, keep_frames)
+    typer.echo(f"encoded {count} clips with {latent_digest(model)[:12]}")
 
 
 def tokenizer(config: Config, out: Out = None, minutes: Minutes = None, resume: Resume = False) -> None:
@@ -62,6 +62,13 @@ def tokenizer(config: Config, out: Out = None, minutes: Minutes = None, resume: 
     from ..training.runs import train_tokenizer
 
     typer.echo(train_tokenizer(config, out, minutes, resume))
+
+
+def decoder(config: Config, out: Out = None, minutes: Minutes = None, resume: Resume = False) -> None:
+    """Train a tokeniser's decoder on carried pictures and a model's own errors; its latents stay what they are."""
+    from ..training.runs import train_decoder
+
+    typer.echo(train_decoder(config, out, minutes, resume))
 
 
 def dynamics(config: Config, out: Out = None, minutes: Minutes = None, resume: Resume = False) -> None:

@@ -1,8 +1,9 @@
-"""From scene states to what the network reads: layout, motion, re-projected history, rays, weather."""
+"""From scene states to what the network reads: layout, motion, carried pictures, rays, weather."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from ..layout import LayoutRenderer
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES, ModelConfig
+from ..model.history import History, Moment, carry
 from ..model.rays import CameraTensors, ground_depth, plucker
-from ..model.reproject import reproject
+from ..model.road_users import user_boxes
 from ..rig import Rig
 from ..scene.state import Atmosphere, EgoState, SceneFrame, pose_delta
 from ..scene.world import StaticWorld
@@ -37,13 +39,20 @@ class Survey:
 
     layout: Tensor | None  # [B, V, F, C, h, w]
     depth: Tensor  # [B, V, F, h, w] metres along the rays
+    boxes: Tensor  # [B, F, N, 7] road users, see `model/road_users.py`; where the layout is off, nobody
 
 
 class ConditionBuilder:
-    """Builds conditions; keeps per-rig geometry."""
+    """Builds conditions; keeps per-rig geometry.
 
-    def __init__(self, config: ModelConfig, device: torch.device) -> None:
-        self._config, self._device = config, device
+    Args:
+        config: of the model.
+        encode: frames [B, V, F, 3, H, W] in [0, 1] -> latents [B, V, C, h, w].
+        device: where the conditions go.
+    """
+
+    def __init__(self, config: ModelConfig, encode: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self._config, self._encode, self._device = config, encode, device
         self._renderers: dict[Rig, LayoutRenderer] = {}
         self._cameras: dict[Rig, CameraTensors] = {}
 
@@ -55,23 +64,27 @@ class ConditionBuilder:
 
     def survey(self, requests: Sequence[Request], layout: bool) -> Survey:
         """Draw sessions with equally many cameras. Without layout, depth is flat ground and the far distance."""
+        seen = [r.frames if layout else [replace(f, agents=()) for f in r.frames] for r in requests]
+        boxes = self._tensor([[user_boxes(frame) for frame in frames] for frames in seen])
         if not layout:
-            return Survey(None, self._flat(self.stacked(requests)))
-        return Survey(*self._draw(requests))
+            return Survey(None, self._flat(self.stacked(requests)), boxes)
+        return Survey(*self._draw(requests), boxes)
 
-    def build(self, requests: Sequence[Request], survey: Survey) -> Conditions:
+    def history(self, requests: Sequence[Request], survey: Survey) -> History:
+        """What the last committed frames show of the coming ones; axes [B, V, F, ...]."""
+        memories = [request.memory for request in requests]
+        moment = Moment(
+            torch.stack([memory.source for memory in memories]).float() / 255,
+            torch.stack([memory.source_depth for memory in memories]),
+            torch.stack([memory.boxes for memory in memories]),
+        )
+        poses = [poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]
+        return carry(moment, survey.depth, self._tensor(poses), self.stacked(requests), survey.boxes)
+
+    def build(self, requests: Sequence[Request], survey: Survey, history: History) -> Conditions:
         """Conditions of the sessions that were surveyed."""
         cameras = self.stacked(requests)
-        memories = [request.memory for request in requests]
-        history = reproject(
-            torch.stack([memory.source for memory in memories]),
-            torch.stack([memory.source_depth for memory in memories]),
-            survey.depth,
-            self._tensor(
-                [poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]
-            ),
-            cameras,
-        )
+        carried = self._encode(history.pictures)[:, :, None] if self._config.dit.carried else None
         return Conditions(
             motion=torch.stack([self._motion(request) for request in requests])[:, None],
             rays=plucker(cameras),
@@ -81,7 +94,8 @@ class ConditionBuilder:
             neighbours=cameras.neighbours,
             appearance=torch.stack([appearance_vector(r.atmosphere) for r in requests]).to(self._device),
             layout=None if survey.layout is None else survey.layout[:, :, None],
-            history=history[:, :, None],
+            history=history.raster[:, :, None],
+            carried=carried,
         )
 
     def stacked(self, requests: Sequence[Request]) -> CameraTensors:
@@ -118,7 +132,7 @@ class ConditionBuilder:
             self._renderers[rig] = LayoutRenderer(rig, device=self._device)
         return self._renderers[rig]
 
-    def _tensor(self, values: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+    def _tensor(self, values: Sequence[Any] | np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(values, np.float32)).to(self._device)
 
 

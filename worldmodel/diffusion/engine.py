@@ -19,9 +19,10 @@ from torch import Tensor
 from ..engine import EngineError, SessionId
 from ..model.blocks import RunBlock, plain_run_block
 from ..model.conditioning import Conditions, Embedded
-from ..model.config import FRAMES, RASTER_STRIDE
+from ..model.config import FRAMES
 from ..model.cycle import CyclePlace, place_of
 from ..model.dit import commit_step
+from ..model.history import History
 from ..model.noise import chunk_noise
 from ..model.sampler import sample, schedule
 from ..model.world_model import WorldModel
@@ -87,7 +88,7 @@ class DiffusionEngine(SceneEngine):
         if compile:
             compile_networks(self.model, compile)
         self.config = model.config
-        self._conditions = ConditionBuilder(self.config, self._device)
+        self._conditions = ConditionBuilder(self.config, self._encode, self._device)
         self._pools: dict[int, Pool] = {}
         self._choice = cache
         self._caches: dict[_Kind, SessionCache] = {}
@@ -225,14 +226,15 @@ class DiffusionEngine(SceneEngine):
         places = [place_of(s.session.chunk, self.config.cycle) for s in group]
         requests = [self._request(s, place) for s, place in zip(group, places, strict=True)]
         survey = self._conditions.survey(requests, kind.layout)
-        conditions = self._conditions.build(requests, survey)
+        history = self._conditions.history(requests, survey)
+        conditions = self._conditions.build(requests, survey, history)
         embedded = self.model.dit.embed(conditions)
         clock.lap("condition")
         cached = self._enter_cache(kind, group, places, conditions, requests, survey) if kind.cached else None
         clean = self._denoise(kind, group, places, embedded, cached or plain_run_block)
         seen = [None] * len(group) if cached is None else cached.telemetry()
         clock.lap("denoise")
-        pictures = self._decode(clean, survey.layout)  # B V F 3 H W
+        pictures = self._decode(clean, survey.layout, history)  # B V F 3 H W
         frames = [_to_frames(pictures[row : row + 1], s.session)[0] for row, s in enumerate(group)]
         whole = torch.isfinite(clean).flatten(1).all(dim=1).tolist()
         clock.lap("decode")
@@ -322,14 +324,16 @@ class DiffusionEngine(SceneEngine):
         scene, pool = session.scene, self._pool(session)
         slot, ego = pool.take(), scene.frame.ego
         still = images[:, None].expand(-1, FRAMES, -1, -1, -1)
-        clean = self.model.tokenizer.encode(still.to(self._dtype)).float()
-        source = _reduce(images)
-        memory = Memory(slot, ego, ego, source, torch.ones_like(source[:, 0]))
+        clean = self._encode(still)
+        nowhere = images.new_zeros(0)
+        memory = Memory(slot, ego, ego, _bytes(images), nowhere, nowhere)
         request = Request(scene.world, scene.atmosphere, rig, [scene.frame] * FRAMES, memory, 1)
         survey = self._conditions.survey([request], session.options.layout)
-        memory = replace(memory, source_depth=survey.depth[0, :, -1].clone())
+        memory = replace(memory, source_depth=survey.depth[0, :, -1].clone(), boxes=survey.boxes[0, -1])
         session.generator = memory
-        conditions = self._conditions.build([replace(request, memory=memory)], survey)
+        request = replace(request, memory=memory)
+        history = self._conditions.history([request], survey)
+        conditions = self._conditions.build([request], survey, history)
         embedded = self.model.dit.embed(conditions)
         commit = commit_step(self.config.commit_tau, self.config.steps)
         self.model.dit.write_sink(clean[None], commit, embedded, pool.kv, [slot])
@@ -359,8 +363,9 @@ class DiffusionEngine(SceneEngine):
             memory,
             anchor=last,
             last=last,
-            source=_reduce(pictures[row, :, -1]),
+            source=_bytes(pictures[row, :, -1]),
             source_depth=survey.depth[row, :, -1].clone(),
+            boxes=survey.boxes[row, -1].clone(),
             pending=PendingCommit(clean[one].clone(), embedded.rows(one), place.ahead),
         )
 
@@ -373,9 +378,13 @@ class DiffusionEngine(SceneEngine):
             scene.world, scene.atmosphere, self._rig(session), staged.states, session.generator, place.ahead
         )
 
-    def _decode(self, clean: Tensor, guide: Tensor | None) -> Tensor:
+    def _encode(self, frames: Tensor) -> Tensor:
+        """Frames [..., F, 3, H, W] in [0, 1] -> latents [..., C, h, w], float32."""
+        return self.model.tokenizer.encode(frames.to(self._dtype)).float()
+
+    def _decode(self, clean: Tensor, guide: Tensor | None, history: History) -> Tensor:
         """Latents [B, V, C, h, w] and the layout [B, V, F, C, 4 h, 4 w], if any -> images [B, V, F, 3, H, W] in [0, 1]."""
-        return self.model.tokenizer.decode(clean.to(self._dtype), guide).float().clamp(0, 1)
+        return self.model.tokenizer.decode(clean.to(self._dtype), guide, history).float().clamp(0, 1)
 
     def _rig(self, session: Session) -> Rig:
         """The session's cameras at the model's resolution."""
@@ -436,9 +445,9 @@ def _to_frames(pictures: Tensor, session: Session) -> np.ndarray:
     return (pictures * 255).round().byte().movedim(3, -1).cpu().numpy()
 
 
-def _reduce(images: Tensor) -> Tensor:
-    """[V, 3, H, W] -> raster resolution."""
-    return torch.nn.functional.avg_pool2d(images, RASTER_STRIDE)
+def _bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] as uint8."""
+    return (images * 255).round().byte()
 
 
 class _Laps:

@@ -27,8 +27,9 @@ class Memory:
     slot: int  # in the pool of sessions with as many cameras
     anchor: EgoState  # ego at the last committed frame
     last: EgoState  # ego at the last frame
-    source: Tensor  # [V, 3, h, w] last committed images at raster resolution: where history is warped from
-    source_depth: Tensor  # [V, h, w]
+    source: Tensor  # uint8 [V, 3, H, W] last committed images: where history is carried from
+    source_depth: Tensor  # [V, h, w] at raster resolution
+    boxes: Tensor  # [N, 7] road users at that moment, see `model/road_users.py`
     pending: PendingCommit | None = None
     cache_slot: int | None = None  # in the block cache of sessions of this kind; None in tier `exact`
 
@@ -42,6 +43,7 @@ def memory_to_state(memory: Memory, kv: dict[str, Tensor], cache: dict[str, Tens
         "last": asdict(memory.last),
         "source": memory.source.cpu().numpy(),
         "source_depth": memory.source_depth.cpu().numpy(),
+        "boxes": memory.boxes.cpu().numpy(),
         "kv": tensors_to_state(kv),
         "cache": None if cache is None else tensors_to_state(cache),
     }
@@ -55,6 +57,7 @@ def memory_from_state(state: dict[str, Any], slot: int, device: torch.device) ->
         EgoState(**state["last"]),
         torch.from_numpy(state["source"].copy()).to(device),
         torch.from_numpy(state["source_depth"].copy()).to(device),
+        torch.from_numpy(state["boxes"].copy()).to(device),
     )
 
 

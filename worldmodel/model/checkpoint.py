@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,14 +82,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(json.loads(metadata["config"]), tensors, found, json.loads(metadata["notes"]))
 
 
-def load_weights(module: Module, checkpoint: Checkpoint, prefix: str = "") -> Module:
+def load_weights(
+    module: Module, checkpoint: Checkpoint, prefix: str = "", fresh: Sequence[str] = ()
+) -> Module:
     """Copy the tensors that start with a prefix into a module.
+
+    Args:
+        module: of the same shapes.
+        checkpoint: whose weights.
+        prefix: of the names to take, which is dropped.
+        fresh: beginnings of names that the checkpoint may lack: those parts keep their fresh weights.
 
     Raises:
         CheckpointError: names or shapes differ; the message lists the first few.
     """
     given = {n.removeprefix(prefix): t for n, t in checkpoint.tensors.items() if n.startswith(prefix)}
     wanted = module.state_dict()
+    given |= {n: t for n, t in wanted.items() if n not in given and n.startswith(tuple(fresh))}
     complaints = [f"{name}: missing" for name in sorted(set(wanted) - set(given))]
     complaints += [f"{name}: not expected" for name in sorted(set(given) - set(wanted))]
     complaints += [

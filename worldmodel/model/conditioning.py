@@ -41,6 +41,7 @@ class Conditions:
     appearance: Tensor  # [B, APPEARANCE_DIMS], see `appearance_vector`
     layout: Tensor | None = None  # int8 (127 is 1) or float in [-1, 1]: [B, V, T, F, C, 4 h, 4 w]
     history: Tensor | None = None  # float in [0, 1]: [B, V, T, F, 4, 4 h, 4 w], RGB and validity
+    carried: Tensor | None = None  # latents of the carried pictures, [B, V, T, C, h, w]
     keep_motion: Tensor | None = None  # bool [B]
     keep_layout: Tensor | None = None  # bool [B]
     keep_history: Tensor | None = None  # bool [B]
@@ -96,6 +97,7 @@ class Conditioner(nn.Module):
         self.config = config
         self.rays = nn.Linear(6, width)
         self.trunk = Trunk(FRAMES * (config.layout_channels + HISTORY_CHANNELS), config.trunk, width)
+        self.carried = CarriedLatent(config.trunk[1], channels) if config.carried else None
         self.features = nn.Conv2d(config.trunk[1], width, 1)
         self.guess = nn.Conv2d(config.trunk[1], channels, 1)
         self.motion = nn.Sequential(nn.Linear(MOTION_DIMS, width), nn.SiLU(), nn.Linear(width, width))
@@ -111,12 +113,15 @@ class Conditioner(nn.Module):
         vector = self._vector(cond)
         rasters, lead = self._rasters(cond), vector.shape[:3]
         seen = self.trunk(rasters.flatten(0, 2), vector.flatten(0, 2))
+        shift: Tensor | float = 0.0
+        if self.carried is not None and cond.carried is not None:
+            seen, shift = self.carried(seen, self._kept_latent(cond), rasters[:, :, :, -1].flatten(0, 2))
         rays = self.rays(cond.rays.flatten(-2).transpose(-1, -2).to(self.rays.weight.dtype))  # B V N D
         tokens = self.features(seen).flatten(2).transpose(1, 2).unflatten(0, lead) + rays[:, :, None]
         directions = direction_table(cond.rays)  # B V N 32
         return Embedded(
             tokens.flatten(2, 3),
-            self.guess(seen).unflatten(0, lead),
+            (self.guess(seen) + shift).unflatten(0, lead),
             vector,
             tuple(part.flatten(1, 2)[:, None, None] for part in directions),  # type: ignore[arg-type]
             neighbour_mask(cond.neighbours, rays.shape[2]),
@@ -138,6 +143,14 @@ class Conditioner(nn.Module):
             (cond.history, cond.keep_history, HISTORY_CHANNELS),
         )
         return torch.cat([self._raster(cond, *part) for part in parts], dim=3)
+
+    def _kept_latent(self, cond: Conditions) -> Tensor:
+        """Latents of the carried pictures, [B V T, C, h, w]; zeros where history is withheld."""
+        assert cond.carried is not None
+        latent = cond.carried.to(self.no_motion.dtype)
+        if cond.keep_history is not None:
+            latent = latent * cond.keep_history[:, None, None, None, None, None].to(latent.dtype)
+        return latent.flatten(0, 2)
 
     def _raster(self, cond: Conditions, raster: Tensor | None, keep: Tensor | None, channels: int) -> Tensor:
         if raster is None:
@@ -170,6 +183,30 @@ class Trunk(nn.Module):
         """[B, C, 4 h, 4 w] and [B, D] -> [B, widths[1], h, w]."""
         x = self.fine(self.first(rasters.contiguous(memory_format=torch.channels_last)))
         return self.coarse(self.down(F.relu(x)) + self.tone(vector)[:, :, None, None])
+
+
+class CarriedLatent(nn.Module):
+    """Adds the latents of carried pictures to what the trunk sees, and says how much of them the guess takes over.
+
+    The encoder has already done for them what the trunk would have to learn for rasters; and detail finer than a raster
+    cell is in them.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels + RASTERS_PER_CELL**2, width, 3, padding=1)
+        self.block = ResidualBlock(width)
+        self.share = nn.Conv2d(width, channels, 1)
+        nn.init.zeros_(self.enter.weight)
+        nn.init.zeros_(self.enter.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.share.weight)
+        nn.init.zeros_(self.share.bias)  # type: ignore[arg-type]
+
+    def forward(self, seen: Tensor, latent: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, width, h, w], [B, C, h, w], validity of the last frame [B, 4 h, 4 w] -> seen, and a part of the guess."""
+        cells = F.pixel_unshuffle(valid[:, None], RASTERS_PER_CELL)
+        seen = self.block(seen + self.enter(torch.cat([latent, cells], dim=1)))
+        return seen, self.share(seen) * latent
 
 
 def motion_vector(deltas: Tensor, since_commit: Tensor, elapsed: Tensor) -> Tensor:

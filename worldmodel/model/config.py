@@ -30,6 +30,7 @@ class TokenizerConfig:
     encoder_blocks: int = 1  # residual blocks per resolution
     decoder_blocks: int = 2
     guide_channels: int = 23  # of the layout that the decoder may look at; 0 for none
+    carried: bool = False  # whether the decoder may take fine detail from carried pictures, see `history.py`
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class DiTConfig:
     window: int = 8  # latent frames in the rolling KV, besides the sink
     layout_channels: int = 23
     temporal_dims: int = 32  # of the 64 dimensions of a head; the rest is shared by row and column
+    carried: bool = False  # whether the conditions hold the latents of carried pictures, see `history.py`
 
     @property
     def heads(self) -> int:

@@ -31,7 +31,7 @@ def reproject(
         [B, V, F, 4, h, w]: colour (zero where unknown) and validity in [0, 1].
     """
     points = in_source_frame(depth, poses, cameras)
-    images = torch.cat([frames, _inverse(source_depth)[:, :, None]], dim=2)  # B V 4 h w
+    images = torch.cat([frames, inverse_depth(source_depth)[:, :, None]], dim=2)  # B V 4 h w
     result = torch.zeros(*depth.shape[:3], 4, *depth.shape[3:], dtype=frames.dtype, device=frames.device)
     for candidate in cameras.sources.unbind(-1):  # B V
         found = _sample(images, points, candidate, cameras)
@@ -53,15 +53,46 @@ def compose(start: Tensor, deltas: Tensor) -> Tensor:
 
 def in_source_frame(depth: Tensor, poses: Tensor, cameras: CameraTensors) -> Tensor:
     """Points of all coming pixels in the ego frame of the source moment, [B, V, F, h, w, 3]."""
-    rays, position = cameras.rays[:, :, None], cameras.position[:, :, None, None, None]
-    x, y, z = (position + depth.clamp(max=FAR_M)[..., None] * rays).unbind(-1)
-    cos, sin = (t[:, None, :, None, None] for t in (poses[..., 2].cos(), poses[..., 2].sin()))
-    dx, dy = (poses[:, None, :, None, None, axis] for axis in (0, 1))
+    return moved(in_ego_frame(depth, cameras), poses[:, None, :, None, None])
+
+
+def in_ego_frame(depth: Tensor, cameras: CameraTensors) -> Tensor:
+    """Points of pixels with depths [B, V, F, h, w] in the ego frame of their own moments, [B, V, F, h, w, 3]."""
+    return (
+        cameras.position[:, :, None, None, None]
+        + depth.clamp(max=FAR_M)[..., None] * cameras.rays[:, :, None]
+    )
+
+
+def moved(points: Tensor, poses: Tensor) -> Tensor:
+    """Points [..., 3] of a frame whose pose (x, y, yaw) in another one is `poses` [..., 3], in that other one."""
+    (x, y, z), (dx, dy, yaw) = points.unbind(-1), poses.unbind(-1)
+    cos, sin = yaw.cos(), yaw.sin()
     return torch.stack([cos * x - sin * y + dx, sin * x + cos * y + dy, z], dim=-1)
 
 
 def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors) -> Tensor:
     """Colours of points [B, V, F, h, w, 3] in one source camera each ([B, V]), with validity: [B, V, F, 4, h, w]."""
+    sampled, _, seen = look(images, points, source, cameras)
+    valid = seen.to(images.dtype)[:, :, :, None]
+    return torch.cat([sampled[:, :, :, :3] * valid, valid], dim=3)
+
+
+def look(
+    images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Look for points in one source camera each.
+
+    Args:
+        images: [B, V, C, h, w] of the source moment; the last channel is inverse depth [1/m].
+        points: [B, V, F, h, w, 3] in the ego frame of the source moment.
+        source: int64 [B, V], the camera to look in.
+        cameras: geometry of the B rigs.
+
+    Returns:
+        What is there [B, V, F, C, h, w]; where that is, [B, V, F, 2, h, w] as u, v in raster cells; and bool
+        [B, V, F, h, w]: whether it is the point itself and not something before or behind it.
+    """
     batch = torch.arange(len(points), device=points.device)[:, None]
     u, v, distance, visible = project(
         points,
@@ -86,11 +117,10 @@ def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTenso
     frames = points.shape[2]
     sampled = (
         sampled.unflatten(0, images.shape[:2]).unflatten(3, (frames, rows)).transpose(2, 3)
-    )  # B V F 4 h w
+    )  # B V F C h w
     inverse = 1 / distance
-    agree = (sampled[:, :, :, 3] - inverse).abs() < _RELATIVE * inverse + _ABSOLUTE
-    valid = (inside & agree).to(images.dtype)[:, :, :, None]
-    return torch.cat([sampled[:, :, :, :3] * valid, valid], dim=3)
+    agree = (sampled[:, :, :, -1] - inverse).abs() < _RELATIVE * inverse + _ABSOLUTE
+    return sampled, torch.stack([u, v], dim=3), inside & agree
 
 
 def project(
@@ -127,5 +157,6 @@ def _distorted(theta: Tensor, distortion: Tensor) -> Tensor:
     return theta * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
 
 
-def _inverse(depth: Tensor) -> Tensor:
+def inverse_depth(depth: Tensor) -> Tensor:
+    """Inverse of metres, bounded on both sides."""
     return 1 / depth.clamp(0.1, FAR_M)

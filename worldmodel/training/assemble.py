@@ -1,5 +1,6 @@
 """Put a polished decoder into a trained world model: its latents stay what they were, its pictures get better."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,9 +13,7 @@ from ..model.checkpoint import (
     save_checkpoint,
 )
 from ..model.config import ModelConfig, TokenizerConfig
-
-# What a decoder may not change: the encoder, and the scale of its latents.
-LATENT_PARTS = ("encoder.", "mean", "std")
+from .tokenizer_file import LATENT_PARTS
 
 
 def assemble(model: Path, tokenizer: Path, out: Path) -> str:
@@ -25,12 +24,14 @@ def assemble(model: Path, tokenizer: Path, out: Path) -> str:
     """
     base, polished = load_checkpoint(model), load_checkpoint(tokenizer)
     config = checkpoint_config(base, ModelConfig)
-    if checkpoint_config(polished, TokenizerConfig) != config.tokenizer:
+    found = checkpoint_config(polished, TokenizerConfig)
+    if replace(found, carried=config.tokenizer.carried) != config.tokenizer:
         raise CheckpointError(
             f"{tokenizer.name}: expected tokeniser {config.tokenizer}, got {polished.config}"
         )
     _check_latents(base, polished, tokenizer.name)
     tensors = base.tensors | {f"tokenizer.{name}": tensor for name, tensor in polished.tensors.items()}
+    config = replace(config, tokenizer=found)
     return save_checkpoint(out, config, tensors, {**base.notes, "decoder": polished.notes})
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES
+from ..model.history import History, Moment, carry
 from ..model.rays import CameraTensors, plucker
-from ..model.reproject import compose, reproject
+from ..model.reproject import compose
 from .clips import Clip, ClipArrays
 from .config import DynamicsRun
-from .degrade import degrade
+from .degrade import degrade_images, kept_regions
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Sequences:
 
     clean: Tensor  # float32 [B, V, T, C, h, w]: what the network is to make
     context: Tensor  # the same; or, where a rollout stands in for the past, what the network made itself
-    conditions: Conditions
+    conditions: Conditions  # without the latents of the carried pictures: those need a tokeniser
+    carried: History  # axes [B, V, T, F, ...]
     times: Tensor  # [B, T] in latent frames
     sink: bool
     given: Tensor  # bool [B, T]: sinks and stills, which are never generated
@@ -54,7 +56,7 @@ def draw_sequences(
         views = draw_views(clip, None if wide else run.views, rng)
         rows.append(load_row(clip, draw_places(clip.latents, latents, run.cycles, sink, rng), views, sink))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    sequences = stack_rows(rows, sink)
+    sequences = stack_rows(rows, sink, Harm(run.degrade, generator))
     return replace(sequences, conditions=_drop(sequences.conditions, run, generator))
 
 
@@ -105,8 +107,10 @@ class Row:
     context: Tensor
     motion: Tensor
     layout: Tensor
-    source: Tensor  # history images [V, T, 3, h, w]
+    source: Tensor  # history images uint8 [V, T, 3, H, W]
     source_depth: Tensor  # [V, T, h, w]
+    source_boxes: Tensor  # [T, N, 7]
+    boxes: Tensor  # [T, F, N, 7]
     depth: Tensor  # [V, T, F, h, w]
     poses: Tensor  # [T, F, 3]
     times: Tensor
@@ -133,6 +137,8 @@ def load_row(clip: Clip, places: Sequence[Place], views: np.ndarray, sink: bool)
         layout=_stack([arrays.layout[i][:, views].swapaxes(0, 1) for i in images]),
         source=_stack([arrays.history[b][views] for b in boundaries]),
         source_depth=_stack([arrays.depth[FRAMES * b][views] for b in boundaries]).float(),
+        source_boxes=torch.from_numpy(np.stack([arrays.boxes[FRAMES * b] for b in boundaries])),
+        boxes=torch.from_numpy(np.stack([arrays.boxes[i] for i in images])),
         depth=_stack([arrays.depth[i][:, views].swapaxes(0, 1) for i in images]).float(),
         poses=torch.stack(poses),
         times=times,
@@ -143,14 +149,29 @@ def load_row(clip: Clip, places: Sequence[Place], views: np.ndarray, sink: bool)
     )
 
 
-def stack_rows(rows: Sequence[Row], sink: bool) -> Sequences:
-    """Batch rows of equal shape and compute their re-projected history."""
+@dataclass(frozen=True)
+class Harm:
+    """How history is degraded."""
+
+    share: float  # of the rows
+    generator: torch.Generator
+
+
+def stack_rows(rows: Sequence[Row], sink: bool, harm: Harm | None = None) -> Sequences:
+    """Batch rows of equal shape and carry their history into them."""
 
     def gather(name: str) -> Tensor:
         return torch.stack([getattr(row, name) for row in rows])
 
     cameras = CameraTensors.stack([row.cameras for row in rows])
-    history = _history(gather("source"), gather("source_depth"), gather("depth"), gather("poses"), cameras)
+    source = gather("source").float() / 255
+    if harm is not None:
+        source = degrade_images(source, harm.share, harm.generator)
+    history = _carried(rows, source, cameras)
+    if harm is not None:
+        kept = kept_regions(history.valid, harm.share, harm.generator)
+        history = replace(history, valid=history.valid * kept)
+    rasters = _raster(history)
     conditions = Conditions(
         motion=gather("motion"),
         rays=plucker(cameras),
@@ -158,28 +179,39 @@ def stack_rows(rows: Sequence[Row], sink: bool) -> Sequences:
         neighbours=cameras.neighbours,
         appearance=gather("appearance"),
         layout=gather("layout"),
-        history=history,
+        history=rasters,
     )
-    return Sequences(gather("clean"), gather("context"), conditions, gather("times"), sink, gather("given"))
+    return Sequences(
+        gather("clean"), gather("context"), conditions, history, gather("times"), sink, gather("given")
+    )
 
 
-def _history(
-    source: Tensor, source_depth: Tensor, depth: Tensor, poses: Tensor, cameras: CameraTensors
-) -> Tensor:
-    """Warp all latent frames of all rows: [B, V, T, F, 4, h, w]."""
-    batch, latents = poses.shape[:2]
+def _carried(rows: Sequence[Row], source: Tensor, cameras: CameraTensors) -> History:
+    """Carry history into all latent frames of all rows; axes [B, V, T, F, ...]."""
+    batch, latents = len(rows), len(rows[0].times)
 
     def fold(x: Tensor) -> Tensor:  # B V T ... -> (B T) V ...
         return x.transpose(1, 2).flatten(0, 1)
 
-    warped = reproject(
-        fold(source).float() / 255,
-        fold(source_depth),
-        fold(depth),
-        poses.flatten(0, 1),
-        cameras.repeat(latents),
+    def joined(name: str) -> Tensor:  # B T ... -> (B T) ...
+        return torch.cat([getattr(row, name) for row in rows])
+
+    def unfold(x: Tensor) -> Tensor:
+        return x.unflatten(0, (batch, latents)).transpose(1, 2)
+
+    moment = Moment(
+        fold(source), fold(torch.stack([row.source_depth for row in rows])), joined("source_boxes")
     )
-    return warped.unflatten(0, (batch, latents)).transpose(1, 2)
+    depth = fold(torch.stack([row.depth for row in rows]))
+    history = carry(moment, depth, joined("poses"), cameras.repeat(latents), joined("boxes"))
+    return History(unfold(history.pictures), unfold(history.valid))
+
+
+def _raster(history: History) -> Tensor:
+    """[B, V, T, F, 4, h, w]."""
+    shape = history.valid.shape
+    flat = History(history.pictures.flatten(0, 1), history.valid.flatten(0, 1))
+    return flat.raster.reshape(*shape[:4], 4, *shape[4:])
 
 
 def _drop(cond: Conditions, run: DynamicsRun, generator: torch.Generator) -> Conditions:
@@ -190,10 +222,8 @@ def _drop(cond: Conditions, run: DynamicsRun, generator: torch.Generator) -> Con
         return torch.rand(batch, generator=generator) >= rate
 
     known = torch.rand(cond.groups.shape, generator=generator) >= run.drop_group
-    assert cond.history is not None
     return replace(
         cond,
-        history=degrade(cond.history, run.degrade, generator),
         groups=torch.where(known, cond.groups, 0),
         keep_motion=keep(run.drop_motion),
         keep_layout=keep(run.drop_layout),

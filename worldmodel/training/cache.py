@@ -9,7 +9,9 @@ import numpy as np
 from ..data.episode import Episode
 from ..data.folder import EpisodeFolder
 from ..data.shard import Shard
+from ..data.tables import tables_to_frames
 from ..model.config import FRAMES
+from ..model.road_users import user_boxes
 from .clips import Clip, ClipArrays, write_clip
 
 MIN_LATENTS = 9  # shorter episodes teach little about the past
@@ -51,6 +53,7 @@ def unpack(episode: Episode, span: tuple[int, int], folder: Path) -> Clip:
         layout=np.ascontiguousarray(episode.layouts[:, images].swapaxes(0, 1)),
         depth=np.ascontiguousarray(episode.depth_m[:, images].swapaxes(0, 1)),
         deltas=episode.pose_deltas[images][1:],
+        boxes=np.stack([user_boxes(frame) for frame in tables_to_frames(episode.tables)[images]]),
         frames=np.ascontiguousarray(episode.frames[:, images].swapaxes(0, 1)),
     )
     info = episode.info

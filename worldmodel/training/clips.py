@@ -32,14 +32,13 @@ class ClipArrays:
     layout: np.ndarray  # int8 [4 T + 1, V, C, h, w], 127 is 1
     depth: np.ndarray  # float16 [4 T + 1, V, h, w] metres along the ray, may be infinite
     deltas: np.ndarray  # float32 [4 T, 3] achieved pose deltas
+    boxes: np.ndarray  # float32 [4 T + 1, N, 7] road users, see `model/road_users.py`
     frames: np.ndarray | None = (
         None  # uint8 [4 T + 1, V, H, W, 3]; absent once encoded, except in held-out clips
     )
     latents: np.ndarray | None = None  # float16 [T, V, C, hl, wl]
     stills: np.ndarray | None = None  # float16 [T + 1, V, C, hl, wl]: image 4 k, four times
-    history: np.ndarray | None = (
-        None  # uint8 [T + 1, V, 3, h, w]: boundary images after the tokeniser, reduced
-    )
+    history: np.ndarray | None = None  # uint8 [T + 1, V, 3, H, W]: boundary images after the tokeniser
 
 
 class Clip:

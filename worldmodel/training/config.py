@@ -43,6 +43,7 @@ class RunConfig:
     log_every: int = 20
     tensorboard: bool = False
     init: str | None = None  # checkpoint whose weights to start from
+    fresh: tuple[str, ...] = ()  # beginnings of parameter names that `init` may lack
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
 
@@ -51,9 +52,24 @@ class TokenizerRun(RunConfig):
     """Train the autoencoder."""
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    freeze_encoder: bool = False  # polish the decoder only: latents, and what was trained on them, stay valid
     drop_guide: float = 0.25  # share of samples that are decoded without the layout
     latent_noise: float = 0.15  # standard deviations, at most, that the decoder must stand
+    gradient_weight: float = 0.5
+    detail_weight: float = 3.0  # extra weight of paint and agents
+
+
+@dataclass(frozen=True)
+class DecoderRun(RunConfig):
+    """Train the decoder of a tokeniser on carried pictures; latents, and what was trained on them, stay valid."""
+
+    tokenizer: str = ""  # checkpoint of the tokeniser, or of a world model that has it
+    errors_of: str | None = None  # checkpoint of a world model whose guesses the decoder must stand
+    views: int = 3  # per row, neighbouring
+    cycles: tuple[int, ...] = (1, 2, 4)  # pictures are carried over up to so many latent frames
+    drop_guide: float = 0.15  # share of samples that are decoded without the layout
+    drop_history: float = 0.15  # ... without carried pictures
+    degrade: float = 0.5  # share of rows whose carried pictures are degraded
+    latent_noise: float = 0.15  # standard deviations, at most
     gradient_weight: float = 0.5
     detail_weight: float = 3.0  # extra weight of paint and agents
 
@@ -98,9 +114,7 @@ def load_run(kind: type[RunConfig], name: str) -> RunConfig:
 
 
 def check_run(run: RunConfig) -> None:
-    """Refuse a run without an end, or with a frozen encoder that nobody trained. Raises ConfigError."""
-    if isinstance(run, TokenizerRun) and run.freeze_encoder and run.init is None:
-        raise ConfigError("expected init with freeze_encoder, got none: a fresh encoder must be trained")
+    """Refuse a run without an end. Raises ConfigError."""
     if run.steps is None and run.minutes is None:
         raise ConfigError("expected steps or minutes, got neither: the learning rate could not decay")
 

@@ -7,52 +7,59 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_GRAIN = 0.06
 
-def degrade(history: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Degrade the re-projected history of some rows.
+
+def degrade_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Degrade the images that the history of some rows is carried from.
 
     Args:
-        history: float [B, V, T, F, 4, h, w]: colour in [0, 1] and validity.
+        images: float [B, V, T, 3, H, W] in [0, 1].
         share: probability that a row is degraded at all.
         generator: source of randomness.
 
     Returns:
         The same shape.
     """
-    batch = len(history)
-    chosen = torch.rand(batch, generator=generator) < share
-    colour, valid = history[..., :3, :, :], history[..., 3:, :, :]
-    strength = torch.rand(batch, 4, generator=generator) ** 2 * chosen[:, None]  # mostly mild
-    colour = _blur(colour, strength[:, 0])
-    colour = _shift_colour(colour, strength[:, 1], generator)
-    colour = colour + _rows(0.08 * strength[:, 2]) * torch.randn(colour.shape, generator=generator)
-    valid = valid * _kept_regions(history, 0.25 * strength[:, 3], generator)
-    return torch.cat([colour.clamp(0, 1) * valid, valid], dim=-3)
+    chosen = torch.rand(len(images), generator=generator) < share
+    strength = torch.rand(len(images), 3, generator=generator) ** 2  # mostly mild
+    result = images.clone()
+    for row in torch.nonzero(chosen)[:, 0].tolist():
+        blur, shift, grain = strength[row].tolist()
+        one = _shift_colour(_blur(images[row], blur), shift, generator)
+        result[row] = one + grain * _GRAIN * torch.randn(one.shape, generator=generator)
+    return result.clamp(0, 1)
 
 
-def _blur(colour: Tensor, amount: Tensor) -> Tensor:
-    """Mix with a 3x3 mean, per row."""
-    flat = colour.flatten(0, -4)
-    soft = F.avg_pool2d(F.pad(flat, (1, 1, 1, 1), mode="replicate"), 3, stride=1).reshape(colour.shape)
-    return torch.lerp(colour, soft, _rows(amount))
+def kept_regions(valid: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Zero in random patches of 4 x 4 raster cells of some rows, the same in all frames of a latent frame.
 
+    Args:
+        valid: float [B, V, T, F, h, w].
+        share: probability that a row loses anything.
+        generator: source of randomness.
 
-def _shift_colour(colour: Tensor, amount: Tensor, generator: torch.Generator) -> Tensor:
-    """Gain and offset per row, view and channel."""
-    shape = (*colour.shape[:2], 1, 1, 3, 1, 1)
-    gain = 1 + 0.2 * _rows(amount) * torch.randn(shape, generator=generator)
-    offset = 0.08 * _rows(amount) * torch.randn(shape, generator=generator)
-    return colour * gain + offset
-
-
-def _kept_regions(history: Tensor, rate: Tensor, generator: torch.Generator) -> Tensor:
-    """Zero in random patches of 4 x 4 raster cells, the same in all frames of a latent frame."""
-    rows, columns = history.shape[-2] // 4, history.shape[-1] // 4
-    drawn = torch.rand(*history.shape[:3], 1, 1, rows, columns, generator=generator)
-    kept = (drawn >= _rows(rate)).to(history.dtype)
+    Returns:
+        [B, V, T, 1, h, w] of 0 and 1.
+    """
+    chosen = torch.rand(len(valid), generator=generator) < share
+    rate = 0.25 * torch.rand(len(valid), generator=generator) ** 2 * chosen
+    rows, columns = valid.shape[-2] // 4, valid.shape[-1] // 4
+    drawn = torch.rand(*valid.shape[:3], 1, rows, columns, generator=generator)
+    kept = (drawn >= rate[:, None, None, None, None, None]).to(valid.dtype)
     return kept.repeat_interleave(4, -1).repeat_interleave(4, -2)
 
 
-def _rows(value: Tensor) -> Tensor:
-    """[B] -> [B, 1, 1, 1, 1, 1, 1]."""
-    return value.reshape(-1, 1, 1, 1, 1, 1, 1)
+def _blur(images: Tensor, amount: float) -> Tensor:
+    """Mix [V, T, 3, H, W] with a 3x3 mean."""
+    flat = images.flatten(0, 1)
+    soft = F.avg_pool2d(F.pad(flat, (1, 1, 1, 1), mode="replicate"), 3, stride=1).reshape(images.shape)
+    return torch.lerp(images, soft, amount)
+
+
+def _shift_colour(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Gain and offset per view and channel."""
+    shape = (images.shape[0], 1, 3, 1, 1)
+    gain = 1 + 0.2 * amount * torch.randn(shape, generator=generator)
+    offset = 0.08 * amount * torch.randn(shape, generator=generator)
+    return images * gain + offset

@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.checkpoint import checkpoint_config, load_checkpoint, load_weights, save_checkpoint
-from ..model.conditioning import Embedded
-from ..model.config import FRAMES, ModelConfig, TokenizerConfig
+from ..model.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ..model.conditioning import Conditions, Embedded
+from ..model.config import FRAMES, ModelConfig
 from ..model.dit import DiT
-from ..model.tokenizer import Tokenizer
 from .batches import Sequences, draw_sequences, draw_views
 from .clips import Clip
 from .config import DynamicsRun
 from .forcing import Levels, draw_levels, forcing_loss
 from .mosaic import write_mosaic
 from .progress import RunClock
-from .rollout import RolledClip, Rollout, RolloutOptions, roll_out
+from .rollout import RolledClip, Rollout, RolloutOptions, roll_out, with_latents
 from .scores import rollout_scores
+from .tokenizer_file import load_tokenizer
 
 COMMIT_TAU = 0.875
 EVALUATED_CLIPS = 6
@@ -41,7 +41,7 @@ class DynamicsTask:
         self._tokenizer = load_tokenizer(Path(run.tokenizer)).to(run.device)
         self.model = DiT(run.dit, self._tokenizer.config.channels).to(run.device)
         if run.init is not None:
-            load_weights(self.model, load_checkpoint(Path(run.init)), prefix="dit.")
+            load_weights(self.model, load_checkpoint(Path(run.init)), prefix="dit.", fresh=run.fresh)
         self._embed = torch.compile(self.model.embed, dynamic=False) if run.compile else self.model.embed
         self._network = torch.compile(self.model, dynamic=False) if run.compile else self.model
         self._pool: list[Clip] = []
@@ -60,8 +60,8 @@ class DynamicsTask:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         levels = draw_levels(batch.given, coarse, COMMIT_TAU, not shortcuts, generator)
         noise = torch.randn(batch.clean.shape, generator=generator)
-        conditions = batch.conditions.each(lambda part: part.to(run.device))
         with torch.autocast(run.device, torch.bfloat16):
+            conditions = self._conditions(batch)
             embedded = self._embed(conditions)
         guessed = (embedded.guess.float() - batch.clean.to(run.device)).square().mean()
         report = {"loss_guess": float(guessed.detach())}
@@ -69,6 +69,12 @@ class DynamicsTask:
             return guessed, report
         loss, parts = self._loss(batch, embedded, noise, levels, coarse)
         return loss + run.guess_weight * guessed, {**parts, **report}
+
+    @torch.no_grad()
+    def _conditions(self, batch: Sequences) -> Conditions:
+        """Conditions on the device; with the latents of the carried pictures, where the network reads them."""
+        conditions = with_latents(batch, self._tokenizer) if self.run.dit.carried else batch.conditions
+        return conditions.each(lambda part: part.to(self.run.device))
 
     def _loss(
         self, batch: Sequences, embedded: Embedded, noise: Tensor, levels: Levels, coarse: int
@@ -156,13 +162,6 @@ class DynamicsTask:
             tokenizer=self._tokenizer.config,
             dit=self.run.dit,
         )
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """A tokeniser from its own checkpoint, in float32, eval mode."""
-    checkpoint = load_checkpoint(path)
-    tokenizer = Tokenizer(checkpoint_config(checkpoint, TokenizerConfig))
-    return load_weights(tokenizer, checkpoint).eval().requires_grad_(False)
 
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:

@@ -11,18 +11,17 @@ from torch import Tensor
 from ..model.config import FRAMES
 from ..model.tokenizer import Tokenizer
 from .clips import Clip, ClipError
-from .rollout import reduce
+from .tokenizer_file import latent_digest
 
 KEEP = 16  # latent frames encoded at once: bounds memory
 
 
-def encode_clip(clip: Clip, tokenizer: Tokenizer, digest: str, keep_frames: bool) -> Clip:
+def encode_clip(clip: Clip, tokenizer: Tokenizer, keep_frames: bool) -> Clip:
     """Add latents, stills and history to a clip; its folder says which tokeniser made them.
 
     Args:
         clip: with frames.
         tokenizer: in eval mode.
-        digest: of the tokeniser's checkpoint.
         keep_frames: held-out clips keep their frames, to be compared with.
     """
     frames = clip.arrays.frames
@@ -33,11 +32,11 @@ def encode_clip(clip: Clip, tokenizer: Tokenizer, digest: str, keep_frames: bool
     stills = encode_frames(tokenizer, frames, np.repeat(boundaries[:, None], FRAMES, axis=1))
     # What a session sees: a real opening image, then the tokeniser's own pictures.
     layout = clip.arrays.layout[1:].reshape(-1, FRAMES, *clip.arrays.layout.shape[1:])
-    opening = reduce(torch.from_numpy(np.array(frames[:1])).movedim(-1, 2).float() / 255)
+    opening = torch.from_numpy(np.array(frames[:1])).movedim(-1, 2)
     history = torch.cat([opening, last_images(tokenizer, latents, layout)])
     _replace(clip.folder / "stills.npy", stills.half().numpy())
-    _replace(clip.folder / "history.npy", (history.clamp(0, 1) * 255).round().byte().numpy())
-    (clip.folder / "tokenizer.txt").write_text(digest)
+    _replace(clip.folder / "history.npy", history.numpy())
+    (clip.folder / "tokenizer.txt").write_text(latent_digest(tokenizer))
     _replace(clip.folder / "latents.npy", latents.half().numpy())  # last: marks the clip as encoded
     if not keep_frames:
         (clip.folder / "frames.npy").unlink()
@@ -66,7 +65,7 @@ def encode_frames(tokenizer: Tokenizer, frames: np.ndarray, images: np.ndarray) 
 
 @torch.no_grad()
 def last_images(tokenizer: Tokenizer, latents: Tensor, layout: np.ndarray) -> Tensor:
-    """The last decoded image of every latent frame at raster resolution.
+    """The last decoded image of every latent frame.
 
     Args:
         tokenizer: in eval mode.
@@ -74,27 +73,29 @@ def last_images(tokenizer: Tokenizer, latents: Tensor, layout: np.ndarray) -> Te
         layout: int8 [T, 4, V, channels, 4 h, 4 w].
 
     Returns:
-        float32 [T, V, 3, 4 h, 4 w].
+        uint8 [T, V, 3, H, W].
     """
     images = []
     for start in range(0, len(latents), KEEP):
         part = slice(start, start + KEEP)
         guide = torch.from_numpy(np.array(layout[part])).transpose(1, 2)
         with torch.autocast("cpu", torch.bfloat16):
-            images.append(reduce(tokenizer.decode(latents[part], guide)[:, :, -1].float()))
+            decoded = tokenizer.decode(latents[part], guide)[:, :, -1].float()
+        images.append((decoded.clamp(0, 1) * 255).round().byte())
     return torch.cat(images)
 
 
-def encode_clips(clips: Sequence[Clip], tokenizer: Tokenizer, digest: str, keep_frames: bool) -> int:
+def encode_clips(clips: Sequence[Clip], tokenizer: Tokenizer, keep_frames: bool) -> int:
     """Encode all clips that this tokeniser has not encoded yet; returns how many those were."""
+    digest = latent_digest(tokenizer)
     todo = [clip for clip in clips if encoded_by(clip) != digest]
     for clip in todo:
-        encode_clip(clip, tokenizer, digest, keep_frames)
+        encode_clip(clip, tokenizer, keep_frames)
     return len(todo)
 
 
 def encoded_by(clip: Clip) -> str | None:
-    """Digest of the tokeniser that encoded a clip."""
+    """`latent_digest` of the tokeniser that encoded a clip."""
     path = clip.folder / "tokenizer.txt"
     return path.read_text() if clip.encoded and path.is_file() else None
 

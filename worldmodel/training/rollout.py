@@ -6,17 +6,17 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.conditioning import Conditions
-from ..model.config import FRAMES, RASTER_STRIDE
+from ..model.config import FRAMES, LATENT_STRIDE
 from ..model.cycle import place_of
 from ..model.dit import DiT, commit_step
+from ..model.history import History
 from ..model.noise import chunk_noise
 from ..model.sampler import sample, schedule
 from ..model.tokenizer import Tokenizer
-from .batches import Place, load_row, stack_rows
+from .batches import Place, Sequences, load_row, stack_rows
 from .clips import Clip, ClipArrays
 
 
@@ -42,7 +42,11 @@ class Rollout:
     views: np.ndarray
     latents: np.ndarray  # float16 [T, V, C, h, w]
     frames: np.ndarray  # uint8 [4 T, V, H, W, 3]
-    boundaries: np.ndarray  # uint8 [T, V, 3, h, w]: last image of every latent frame at raster resolution
+
+    @property
+    def boundaries(self) -> np.ndarray:
+        """Last image of every latent frame, uint8 [T, V, 3, H, W]."""
+        return self.frames[FRAMES - 1 :: FRAMES].transpose(0, 1, 4, 2, 3)
 
 
 @torch.no_grad()
@@ -68,14 +72,14 @@ def roll_out(
     """
     batch = len(clips)
     rows = list(range(batch))
-    size = clips[0].arrays.layout.shape[-2:]
-    latent_size = (dit.channels, size[0] // RASTER_STRIDE, size[1] // RASTER_STRIDE)
+    rig = clips[0].rig
+    latent_size = (dit.channels, rig.height // LATENT_STRIDE, rig.width // LATENT_STRIDE)
     cache = dit.new_cache(len(views[0]), latent_size[1] * latent_size[2], batch, dtype=torch.float32)
     commit = commit_step(options.commit_tau, options.steps)
     names = [[clip.rig.names[v] for v in chosen] for clip, chosen in zip(clips, views, strict=True)]
 
     opening = [Place(start, True, 1) for start in starts]
-    clean, cond = _prepare(clips, opening, views, None, options)
+    clean, cond, _ = _prepare(tokenizer, clips, opening, views, None, options)
     embedded = dit.embed(cond)
     dit.write_sink(clean, commit, embedded, cache, rows)
     one = torch.ones(batch, dtype=torch.int64)
@@ -88,7 +92,7 @@ def roll_out(
         turn = place_of(chunk, options.cycle)
         ahead = turn.ahead
         places = [Place(start + chunk, False, ahead) for start in starts]
-        _, cond = _prepare(clips, places, views, source, options)
+        _, cond, carried = _prepare(tokenizer, clips, places, views, source, options)
         embedded = dit.embed(cond)
         context = cache.context(rows, one * ahead)
         noise = torch.stack([chunk_noise(seed + row, turn.noise, names[row], latent_size) for row in rows])
@@ -98,21 +102,16 @@ def roll_out(
             schedule(options.steps),
         )
         guide = None if cond.layout is None else cond.layout[:, :, 0]
-        frames = tokenizer.decode(clean, guide).float().clamp(0, 1)  # B V F 3 H W
+        frames = tokenizer.decode(clean, guide, carried).float().clamp(0, 1)  # B V F 3 H W
         made.append(clean)
         pictures.append(frames)
         if turn.commits:
             dit.kv_update(clean, commit, embedded, cache, rows, one * ahead)
-            source = reduce(frames[:, :, -1])
+            source = frames[:, :, -1]
     return [
         _result(row, clip, start, chosen, made, pictures)
         for row, (clip, start, chosen) in enumerate(zip(clips, starts, views, strict=True))
     ]
-
-
-def reduce(images: Tensor) -> Tensor:
-    """Images [..., 3, H, W] -> raster resolution."""
-    return F.avg_pool2d(images.flatten(0, -4), RASTER_STRIDE).unflatten(0, images.shape[:-3])
 
 
 class RolledClip(Clip):
@@ -149,6 +148,7 @@ class RolledClip(Clip):
             layout=arrays.layout[images][:, views],
             depth=arrays.depth[images][:, views],
             deltas=arrays.deltas[FRAMES * first : FRAMES * (first + count)],
+            boxes=arrays.boxes[images],
             latents=arrays.latents[first : first + count][:, views],
             stills=arrays.stills[first : first + count + 1][:, views],
             history=arrays.history[first : first + count + 1][:, views],
@@ -156,13 +156,14 @@ class RolledClip(Clip):
 
 
 def _prepare(
+    tokenizer: Tokenizer,
     clips: Sequence[Clip],
     places: Sequence[Place],
     views: Sequence[np.ndarray],
     source: Tensor | None,
     options: RolloutOptions,
-) -> tuple[Tensor, Conditions]:
-    """Clean latents [B, V, C, h, w] and conditions of one latent frame per clip."""
+) -> tuple[Tensor, Conditions, History | None]:
+    """Clean latents [B, V, C, h, w], conditions and carried pictures [B, V, F, ...] of one latent frame per clip."""
     rows = [
         load_row(clip, [place], chosen, False)
         for clip, place, chosen in zip(clips, places, views, strict=True)
@@ -170,14 +171,22 @@ def _prepare(
     if source is not None:
         rows = [replace(row, source=255 * own[:, None]) for row, own in zip(rows, source, strict=True)]
     sequences = stack_rows(rows, False)
-    cond = withhold(sequences.conditions, options.motion, options.layout, options.history)
-    return sequences.clean[:, :, 0], cond
+    cond = with_latents(sequences, tokenizer)
+    cond = withhold(cond, options.motion, options.layout, options.history)
+    carried = History(sequences.carried.pictures[:, :, 0], sequences.carried.valid[:, :, 0])
+    return sequences.clean[:, :, 0], cond, carried if options.history else None
+
+
+def with_latents(sequences: Sequences, tokenizer: Tokenizer) -> Conditions:
+    """The conditions, with the latents of the carried pictures."""
+    pictures = sequences.carried.pictures.to(tokenizer.mean.device)
+    return replace(sequences.conditions, carried=tokenizer.encode(pictures).float())
 
 
 def withhold(cond: Conditions, motion: bool, layout: bool, history: bool) -> Conditions:
     """Conditions without the parts that are switched off."""
     kept = cond if layout else replace(cond, layout=None)
-    kept = kept if history else replace(kept, history=None)
+    kept = kept if history else replace(kept, history=None, carried=None)
     if motion:
         return kept
     return replace(kept, keep_motion=torch.zeros(len(cond.motion), dtype=torch.bool))
@@ -188,12 +197,10 @@ def _result(
 ) -> Rollout:
     latents = torch.stack([clean[row] for clean in made])
     frames = torch.cat([picture[row].transpose(0, 1) for picture in pictures])  # (T F) V 3 H W
-    boundaries = reduce(frames[FRAMES - 1 :: FRAMES])
     return Rollout(
         clip,
         start,
         views,
         latents.half().numpy(),
         (frames * 255).round().byte().movedim(2, -1).numpy(),
-        (boundaries * 255).round().byte().numpy(),
     )

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..model.checkpoint import CheckpointError, load_checkpoint
+from ..model.checkpoint import CheckpointError
 from .clips import Clip, open_clips
-from .config import DynamicsRun, RunConfig, TokenizerRun, check_run, load_run
+from .config import DecoderRun, DynamicsRun, RunConfig, TokenizerRun, check_run, load_run
+from .decoder_task import DecoderTask
 from .dynamics_task import DynamicsTask
 from .encode import encoded_by
+from .tokenizer_file import latent_digest, load_tokenizer
 from .tokenizer_task import TokenizerTask
 from .trainer import train
 
@@ -36,16 +38,31 @@ def train_tokenizer(
     return train(TokenizerTask(run, clips, held_out, detail_channels(clips[0])), run, resume)
 
 
+def train_decoder(
+    config: str, out: str | None = None, minutes: float | None = None, resume: bool = False
+) -> Path:
+    """Run a decoder training; returns the checkpoint of the whole tokeniser."""
+    run = _overridden(load_run(DecoderRun, config), out, minutes)
+    assert isinstance(run, DecoderRun)
+    clips, held_out = _encoded_clips(run.data, run.tokenizer)
+    return train(DecoderTask(run, clips, held_out, detail_channels(clips[0])), run, resume)
+
+
 def train_dynamics(
     config: str, out: str | None = None, minutes: float | None = None, resume: bool = False
 ) -> Path:
     """Run a dynamics training; returns the checkpoint."""
     run = _overridden(load_run(DynamicsRun, config), out, minutes)
     assert isinstance(run, DynamicsRun)
-    clips = open_clips(Path(run.data) / TRAIN, encoded=True)
-    held_out = open_clips(Path(run.data) / HELD_OUT, encoded=True)
-    check_encoded([*clips, *held_out], Path(run.tokenizer))
+    clips, held_out = _encoded_clips(run.data, run.tokenizer)
     return train(DynamicsTask(run, clips, held_out), run, resume)
+
+
+def _encoded_clips(data: str, tokenizer: str) -> tuple[list[Clip], list[Clip]]:
+    """Clips to train on and to judge on, which this tokeniser has encoded."""
+    clips, held_out = (open_clips(Path(data) / part, encoded=True) for part in (TRAIN, HELD_OUT))
+    check_encoded([*clips, *held_out], Path(tokenizer))
+    return clips, held_out
 
 
 def detail_channels(clip: Clip) -> Sequence[int]:
@@ -56,7 +73,7 @@ def detail_channels(clip: Clip) -> Sequence[int]:
 
 def check_encoded(clips: Sequence[Clip], tokenizer: Path) -> None:
     """Refuse clips that another tokeniser encoded. Raises CheckpointError."""
-    digest = load_checkpoint(tokenizer).digest
+    digest = latent_digest(load_tokenizer(tokenizer))
     others = [clip.folder.name for clip in clips if encoded_by(clip) != digest]
     if others:
         raise CheckpointError(

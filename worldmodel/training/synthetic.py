@@ -7,6 +7,7 @@ import torch
 
 from ..model.config import FRAMES, RASTER_STRIDE
 from ..model.rays import CameraTensors, ground_depth
+from ..model.road_users import COLUMNS
 from ..rig import Rig
 from ..scene.state import Atmosphere
 from .clips import Clip, ClipArrays, write_clip
@@ -44,6 +45,7 @@ def drive(rig: Rig, latents: int, rng: np.random.Generator) -> ClipArrays:
         layout=np.rint(layout * 127).astype(np.int8),
         depth=coarse[2].clip(0, 60000).astype(np.float16),
         deltas=deltas,
+        boxes=np.full((count + 1, 1, COLUMNS), -1, np.float32),  # nobody
         frames=_bytes(frames),
     )
 

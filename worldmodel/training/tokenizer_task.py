@@ -38,7 +38,6 @@ class TokenizerTask:
         self.model = Tokenizer(run.tokenizer).to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.init is not None:
             load_weights(self.model, load_checkpoint(Path(run.init)))
-        self.model.encoder.requires_grad_(not run.freeze_encoder)
         self._forward = torch.compile(self._losses) if run.compile else self._losses
         self._judged = self._batch(held_out, HELD_OUT_SAMPLES, np.random.default_rng(12345))
 
@@ -97,8 +96,6 @@ class TokenizerTask:
         """The tokeniser with averaged weights and the standardisation of the latents it makes."""
         model = Tokenizer(self.run.tokenizer).to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.load_state_dict(dict(weights))
-        if self.run.freeze_encoder:
-            return model.eval()
         frames, _ = self._batch(self._clips, 4 * HELD_OUT_SAMPLES, np.random.default_rng(7))
         with torch.autocast(frames.device.type, torch.bfloat16):
             raw = torch.cat([model.encode_raw(part) for part in torch.split(frames, HELD_OUT_SAMPLES)])

@@ -1,0 +1,194 @@
+"""Train a decoder on what it will see: carried pictures, and latents as the model guesses them.
+
+The encoder stays as it is, and so do the latents and everything that was trained on them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..model.checkpoint import checkpoint_config, load_checkpoint, load_weights, save_checkpoint
+from ..model.config import FRAMES, ModelConfig
+from ..model.dit import DiT
+from ..model.history import History
+from ..model.tokenizer import INT8_ONE, Tokenizer
+from .batches import Harm, Place, Sequences, draw_views, load_row, stack_rows
+from .clips import Clip
+from .config import DecoderRun
+from .losses import detail_weights, psnr, reconstruction_loss
+from .mosaic import write_mosaic
+from .progress import RunClock
+from .rollout import with_latents
+from .tokenizer_file import prefix_of, tokenizer_config
+
+HELD_OUT_ROWS = 24
+FRESH = ("decoder.detail.",)  # what a decoder lacks that never saw carried pictures
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Latent frames as single pictures; S = rows x views."""
+
+    true: Tensor  # float [S, 4, 3, H, W]
+    latents: Tensor  # [S, C, h, w]
+    guess: Tensor | None  # the same as the model guesses them
+    layout: Tensor  # int8 [S, 4, C, 4 h, 4 w]
+    carried: History  # axes [S, 4, ...]
+
+
+class DecoderTask:
+    """Decoder, clips and loss.
+
+    Args:
+        run: the run.
+        clips: encoded and with frames, to train on.
+        held_out: the same, to judge on.
+        details: layout channels where paint and agents are, weighted up.
+    """
+
+    def __init__(
+        self, run: DecoderRun, clips: Sequence[Clip], held_out: Sequence[Clip], details: Sequence[int]
+    ) -> None:
+        self.run, self._clips, self._details = run, clips, list(details)
+        checkpoint = load_checkpoint(Path(run.tokenizer))
+        self._config = replace(tokenizer_config(checkpoint), carried=True)
+        whole = load_weights(Tokenizer(self._config), checkpoint, prefix_of(checkpoint), FRESH)
+        self._tokenizer = whole.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._tokenizer.encoder.requires_grad_(False)
+        self.model = self._tokenizer.decoder
+        self._dit = None if run.errors_of is None else _network(Path(run.errors_of)).to(run.device)
+        self._forward = torch.compile(self._losses) if run.compile else self._losses
+        self._judged = self._sample(held_out, HELD_OUT_ROWS, np.random.default_rng(12345), None)
+
+    def loss(self, clock: RunClock) -> tuple[Tensor, dict[str, float]]:
+        """See `Task.loss`."""
+        run, rng = self.run, np.random.default_rng([self.run.seed, clock.step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        sample = self._sample(self._clips, run.batch, rng, Harm(run.degrade, generator))
+        weight = detail_weights(sample.layout[:, :, self._details].amax(dim=2) / INT8_ONE, run.detail_weight)
+
+        def keep(rate: float) -> Tensor:
+            kept = torch.rand(len(sample.true), generator=generator) >= rate
+            return kept.to(run.device)[:, None, None, None]
+
+        guide = sample.layout * keep(run.drop_guide)[..., None]
+        carried = replace(sample.carried, valid=sample.carried.valid * keep(run.drop_history))
+        z = _as_generated(sample, run.latent_noise, generator)
+        loss, made = self._forward(sample.true, weight, z, guide, carried)
+        return loss, {"loss": float(loss.detach()), "psnr": float(psnr(made.detach(), sample.true))}
+
+    def _losses(
+        self, true: Tensor, weight: Tensor, z: Tensor, guide: Tensor, carried: History
+    ) -> tuple[Tensor, Tensor]:
+        with torch.autocast(true.device.type, torch.bfloat16):
+            made = self._tokenizer.decode(z, guide, carried)
+        made = made.float()
+        return reconstruction_loss(made, true, weight, self.run.gradient_weight), made
+
+    @torch.no_grad()
+    def evaluate(self, weights: Mapping[str, Tensor], folder: Path, clock: RunClock) -> dict[str, float]:
+        """See `Task.evaluate`."""
+        present = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(dict(weights))
+        s = self._judged
+        seen = {
+            "": (s.latents, s.layout, s.carried),
+            "_uncarried": (s.latents, s.layout, None),
+            "_alone": (s.latents, None, None),
+        }
+        if s.guess is not None:
+            seen |= {"_guess": (s.guess, s.layout, s.carried), "_guess_uncarried": (s.guess, s.layout, None)}
+        made = {}
+        for name, parts in seen.items():
+            with torch.autocast(s.true.device.type, torch.bfloat16):
+                made[name] = self._tokenizer.decode(*parts).float().clamp(0, 1)
+        rows = [s.true, s.carried.pictures, *made.values()]
+        write_mosaic(
+            folder / f"sample_{clock.step:06d}.png",
+            torch.stack([row[:12, -1] for row in rows]).movedim(2, -1).cpu(),
+        )
+        self.model.load_state_dict(present)
+        scores = {f"held_out{name}_psnr": float(psnr(picture, s.true)) for name, picture in made.items()}
+        return scores | {"carried_psnr": float(psnr(s.carried.pictures, s.true))}
+
+    def export(self, weights: Mapping[str, Tensor], path: Path, notes: Mapping[str, Any]) -> None:
+        """See `Task.export`: a whole tokeniser."""
+        decoder = {f"decoder.{name}": tensor for name, tensor in weights.items()}
+        save_checkpoint(
+            path, self._config, self._tokenizer.state_dict() | decoder, notes, dtype=torch.float32
+        )
+
+    def _sample(
+        self, clips: Sequence[Clip], rows: int, rng: np.random.Generator, harm: Harm | None
+    ) -> Sample:
+        drawn = [clips[int(rng.integers(len(clips)))] for _ in range(rows)]
+        gaps = [int(rng.integers(1, max(self.run.cycles) + 1)) for _ in drawn]
+        places = [
+            Place(int(rng.integers(gap - 1, clip.latents)), False, gap)
+            for clip, gap in zip(drawn, gaps, strict=True)
+        ]
+        views = [draw_views(clip, self.run.views, rng) for clip in drawn]
+        chosen = list(zip(drawn, places, views, strict=True))
+        sequences = stack_rows([load_row(clip, [p], v, False) for clip, p, v in chosen], False, harm)
+        true = torch.from_numpy(np.stack([_frames(clip, p, v) for clip, p, v in chosen]))
+        return self._flat(sequences, true.float() / 255)
+
+    def _flat(self, sequences: Sequences, true: Tensor) -> Sample:
+        """Rows and views side by side, on the device; true frames are [B, V, 4, 3, H, W]."""
+        device = self.run.device
+
+        def flat(x: Tensor) -> Tensor:  # B V T=1 ... -> S ...
+            return x[:, :, 0].flatten(0, 1).to(device)
+
+        carried = History(flat(sequences.carried.pictures), flat(sequences.carried.valid))
+        assert sequences.conditions.layout is not None
+        guess = self._guess(sequences)
+        return Sample(
+            true.flatten(0, 1).to(device),
+            flat(sequences.clean),
+            None if guess is None else flat(guess),
+            flat(sequences.conditions.layout),
+            carried,
+        )
+
+    @torch.no_grad()
+    def _guess(self, sequences: Sequences) -> Tensor | None:
+        """What the conditions alone tell, [B, V, 1, C, h, w]."""
+        if self._dit is None:
+            return None
+        with torch.autocast(self.run.device, torch.bfloat16):
+            conditions = with_latents(sequences, self._tokenizer)
+            conditions = conditions.each(lambda part: part.to(self.run.device))
+            return self._dit.embed(conditions).guess.float()
+
+
+def _as_generated(sample: Sample, noise: float, g: torch.Generator) -> Tensor:
+    """Latents on the way from the true ones to what the model makes of them, and a little beyond; with noise."""
+    shape = (len(sample.true), 1, 1, 1)
+    z, device = sample.latents, sample.latents.device
+    if sample.guess is not None:
+        share = 1.1 * torch.rand(shape, generator=g)
+        z = torch.lerp(z, sample.guess, share.to(device))
+    amount = noise * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < 0.5)
+    return z + (amount * torch.randn(z.shape, generator=g)).to(device)
+
+
+def _frames(clip: Clip, place: Place, views: np.ndarray) -> np.ndarray:
+    """True frames of a latent frame, uint8 [V, 4, 3, H, W]."""
+    frames = clip.truth.frames
+    assert frames is not None, "expected clips with frames"
+    first = FRAMES * place.index + 1
+    return frames[first : first + FRAMES, views].transpose(1, 0, 4, 2, 3)
+
+
+def _network(path: Path) -> DiT:
+    """The network of a world model, in eval mode."""
+    checkpoint = load_checkpoint(path)
+    config = checkpoint_config(checkpoint, ModelConfig)
+    dit = load_weights(DiT(config.dit, config.tokenizer.channels), checkpoint, "dit.")
+    return dit.eval().requires_grad_(False)
