@@ -3,18 +3,18 @@
     cache = XCache(Plan(steps=4, blocks=10, layout=Layout(views=7, tokens=112, channels=320, grid=(1, 8, 14))))
     state = cache.new_state(slots=8)
     at = cache.enter(state, slots=[0, 3], chunk=n, step=t, role=Role.DENOISE)
-    for b, block in enumerate(blocks):
-        x = at.run_block(b, block, x)
+    x = at.run_stack(blocks, x)
 
 Identity (slot, chunk, step, block, role) is passed in; nothing is counted, hooked or global. The state is explicit.
 """
 
 from collections.abc import Sequence
+from time import perf_counter_ns
 
 import torch
 from torch import Tensor
 
-from .examine import compiled, examine
+from .books import Books
 from .executors import EXECUTORS, Block, ExecutorName, why_no_graph
 from .identity import Identity
 from .method import XCACHE, Method, Setup
@@ -38,7 +38,6 @@ class XCache:
         buckets: how many tiles of a row may be computed at once, ascending, the last one all of them; the number is
             raised to the next size with the tiles nearest to a refusal. None: any number.
         strict: refuse a tier that can never skip.
-        compile_gate: fuse the gate with `torch.compile`; needs a compiler, takes seconds at the first call.
 
     Raises:
         ValueError: an unknown name, buckets that do not fit the layout, or, when `strict`, a tier that never skips.
@@ -53,7 +52,6 @@ class XCache:
         executor: ExecutorName = "eager",
         buckets: Sequence[int] | None = None,
         strict: bool = False,
-        compile_gate: bool = False,
     ) -> None:
         if executor not in EXECUTORS:
             raise ValueError(f"expected executor {', '.join(EXECUTORS)}, got {executor!r}")
@@ -64,7 +62,7 @@ class XCache:
             raise ValueError(f"expected ascending buckets that end with {tiles} tiles, got {list(buckets)}")
         self.plan, self.method = plan, method
         sizes = None if buckets is None else tuple(buckets)
-        self.setup = Setup(plan, method, executor, sizes, compiled() if compile_gate else examine)
+        self.setup = Setup(plan, method, executor, sizes)
         self.strict = strict
         self.policy = self.check_policy(policy)
 
@@ -136,10 +134,25 @@ class XCache:
             IndexError: a slot or step that does not exist.
             ValueError: lengths or shapes that do not match. The state is unchanged.
         """
-        if self.method.reuse.transport and transport is None:
-            raise ValueError("expected a transport, because the method moves residuals, got None")
-        who = Identity(self.setup, state, slots, chunk, step, role, action)
-        return Pass(self.setup, state, who, transport)
+        steps = range(0) if step is None else range(step, step + 1)
+        return self._passes(state, slots, chunk, steps, role, action, transport)[0]
+
+    def enter_chunk(
+        self,
+        state: State,
+        *,
+        slots: Sequence[int],
+        chunk: int | Sequence[int],
+        role: Role | Sequence[Role] = Role.DENOISE,
+        action: Tensor | None = None,
+        transport: Transport | None = None,
+    ) -> list[Pass]:
+        """The passes of a chunk, one for each step, to be run in this order: like `enter`, with the books kept once."""
+        steps = range(self.plan.steps)
+        if self.method.axis == "chunk":
+            return self._passes(state, slots, chunk, steps, role, action, transport)
+        apart = [range(step, step + 1) for step in steps]  # what a step stores, the next one reads
+        return [self._passes(state, slots, chunk, one, role, action, transport)[0] for one in apart]
 
     def run_block(
         self,
@@ -160,3 +173,22 @@ class XCache:
             state, slots=slots, chunk=chunk, step=step, role=role, action=action, transport=transport
         )
         return at.run_block(b, block, x)
+
+    def _passes(
+        self,
+        state: State,
+        slots: Sequence[int],
+        chunk: int | Sequence[int],
+        steps: range,
+        role: Role | Sequence[Role],
+        action: Tensor | None,
+        transport: Transport | None,
+    ) -> list[Pass]:
+        """Passes that share their books: one for each step, or one that is never cached where there is none."""
+        if self.method.reuse.transport and transport is None:
+            raise ValueError("expected a transport, because the method moves residuals, got None")
+        started = perf_counter_ns()
+        books = Books(self.setup, state, Identity(self.setup, state, slots, chunk, steps, role, action))
+        made = [Pass(self.setup, state, books, t, transport) for t in range(max(len(steps), 1))]
+        state.gate_ns += perf_counter_ns() - started
+        return made

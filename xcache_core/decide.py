@@ -1,4 +1,4 @@
-"""The decision for one block: the schedule's word, the age of what is stored and the gate's opinion, put together."""
+"""The decision: the schedule's word, the age of what is stored and the gate's opinion, put together."""
 
 from dataclasses import dataclass
 from functools import reduce
@@ -6,12 +6,11 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from .books import Books
 from .constants import index_on
-from .fingerprint import Fingerprint, fingerprint, group_members, vector_cosine
-from .gate import Verdict, pad_to_bucket, unmeasured
-from .identity import Identity
-from .ledger import Record, standing
-from .memory import Memory, nothing_kept
+from .fingerprint import Fingerprint, fingerprint, group_members, sizes
+from .gate import Comparison, Verdict, pad_to_bucket, unmeasured
+from .memory import Memory
 from .method import Setup
 from .reason import Reason
 from .reuse import Transport, extrapolate
@@ -22,54 +21,67 @@ class Choice:
     """What was decided about one block; tensors are [B, R] unless said otherwise."""
 
     reason: Tensor  # int64, 0 is a skip
-    verdict: Verdict
-    outcome: Tensor  # float64 [B, R, 3], of what was kept: finite, relative error, fit
     now: Fingerprint | None = None  # of the input, where it is stored
     moved: Tensor | None = None  # the transported residual, [B, R, Vt, Nt, C]
     checked: Tensor | None = None  # what a skip would have used, where skips are checked
-    decided: Tensor | None = None  # for the blocks after it, where one block decides for all
 
 
 class Decider:
-    """Decides about the blocks of one pass, from the books as they were when it was made."""
+    """Decides about the blocks of the `t`-th step of some books, and enters what it decides and sees."""
 
-    def __init__(self, setup: Setup, who: Identity, memory: Memory, transport: Transport | None) -> None:
+    def __init__(
+        self, setup: Setup, books: Books, t: int, memory: Memory, transport: Transport | None
+    ) -> None:
         self._setup, self._method, self._layout = setup, setup.method, setup.plan.layout
-        self._who, self._memory = who, memory
+        self._books, self._t, self._memory = books, t, memory
         self._transport = transport if setup.method.reuse.transport else None
-        self.books = standing(memory.read_all("meta"), who.numbers, setup.method.reuse)
-        self._outcomes = nothing_kept(self.books.age)
-        self._unmeasured = unmeasured(self.books.tau[0])
-        self._max_deviation = who.numbers.max_deviation.float()
-        self._samples = index_on(self._layout.sampled, who.action.device)
-        self._members = group_members(self._layout.tile_groups, who.action.device)
-        self._action_cosine: Tensor | None = None  # [L, B, R]
-        if self._layout.action_size and self._method.gate.adaptive:
-            self._action_cosine = vector_cosine(memory.read_all("action"), who.action.unsqueeze(1))
+        device = books.who.action.device
+        self._samples = index_on(self._layout.sampled, device)
+        self._members = group_members(self._layout.tile_groups, device)
+        self._max_deviation = books.who.numbers.max_deviation[t, 0].float()  # [B, 1]
 
     def decide(self, b: int, tiles: Tensor) -> Choice:
         """Decide about tiles [B, R, Vt, Nt, C], the input of a block."""
         moved, occluded = self._move(b)
         now, verdict = self._judge(b, tiles)
-        codes = [self._who.forced[b], self.books.held[b], verdict.reason]
-        if self._who.has_budget:
+        codes = [self._forced(b), self._books.standing.held[self._t, b], verdict.reason]
+        if self._books.who.has_budget:
             codes.append(self._over_budget(b, verdict))
         if occluded is not None:
             codes.append(occluded * int(Reason.OCCLUDED))
-        reason = reduce(torch.maximum, codes)
-        if self._setup.buckets is not None:
-            reason = pad_to_bucket(reason, _closeness(verdict), self._setup.buckets)
-        choice = Choice(reason, verdict, self._outcomes[b], now, moved)
-        if self._who.checks_skips(b):
+        reason = self._padded(reduce(torch.maximum, codes), verdict)
+        self._enter(slice(b, b + 1), reason, verdict)
+        choice = Choice(reason, now, moved)
+        if self._books.who.checks(self._t, b):
             choice.checked = self.predict(b, choice).clone()
         return choice
 
+    def decide_ahead(self, first: int, count: int, tiles: Tensor) -> tuple[int, Choice | None]:
+        """How many of `count` blocks from `first` on every tile skips; where it is none, the choice about `first`.
+
+        `tiles` [B, R, Vt, Nt, C] is the input of the first one. All must be free and have been computed in one pass.
+        """
+        now, verdict = self._judge_ahead(first, count, tiles)
+        run = slice(first, first + count)
+        reason = torch.maximum(self._books.standing.held[self._t, run], verdict.reason)
+        if self._books.who.has_budget:
+            over = (verdict.drift > self._books.standing.room[self._t, run]) * int(Reason.STALE)
+            reason = torch.maximum(reason, over)
+        refused = (reason > 0).flatten(1).any(1).tolist()
+        skipped = refused.index(True) if True in refused else count
+        if skipped:
+            self._enter(slice(first, first + skipped), reason[:skipped], verdict)
+            return skipped, None
+        this = Verdict(*(column[0] for column in verdict))
+        chosen = self._padded(reason[0], this)
+        self._enter(slice(first, first + 1), chosen, this)
+        return 0, Choice(chosen, now)
+
     def forced(self, b: int, tiles: Tensor) -> Choice:
         """The schedule leaves nothing to decide."""
-        reason = self._who.forced[b].expand_as(self.books.age[b])
-        choice = Choice(reason, self._unmeasured, self._outcomes[b])
-        if self._who.is_reusable(b) and self._memory.has_prints(b):
-            choice.now = fingerprint(tiles, self._samples, self._members)
+        choice = Choice(self._forced(b).expand_as(self._books.reason[self._t, b]))
+        if self._books.who.is_reusable(self._t, b) and self._memory.has_prints(b):
+            choice.now = fingerprint(tiles, self._samples)
         return choice
 
     def decide_for_all(self, choice: Choice, residual: Tensor) -> None:
@@ -77,68 +89,101 @@ class Decider:
         if self._method.probe == "input":
             self._memory.note_probe(choice.reason)
             return
-        now, choice.verdict = self._judge(0, residual)
+        now, verdict = self._judge(0, residual)
         assert now is not None
-        stack = self._who.forced[min(1, self._setup.plan.blocks - 1)]
-        codes = [stack, self.books.held[0], choice.verdict.reason, self._over_budget(0, choice.verdict)]
-        choice.decided = reduce(torch.maximum, codes)
-        choice.outcome[..., 0] = torch.isfinite(now.mean.sum((2, 3)))
-        self._memory.keep_print(0, now, choice.decided > 0)
-        self._memory.note_probe(choice.decided)
+        stack = self._forced(min(1, self._setup.plan.blocks - 1))
+        held = self._books.standing.held[self._t, 0]
+        decided = reduce(torch.maximum, [stack, held, verdict.reason, self._over_budget(0, verdict)])
+        self._enter(slice(0, 1), choice.reason, verdict)
+        self._books.decide_apart(self._t, 0, decided)
+        self._books.outcome[self._t, 0, ..., 0] = torch.isfinite(now.mean.sum((2, 3)))
+        self._memory.keep_print(0, now, decided > 0)
+        self._memory.note_probe(decided)
 
     def predict(self, b: int, choice: Choice) -> Tensor:
         """The residuals that stand in for the block, [B, R, Vt, Nt, C]."""
         residual = self._memory.read("residual", b) if choice.moved is None else choice.moved
-        if not self._method.reuse.keeps_previous:
+        if self._books.standing.a is None:
             return residual
-        return extrapolate(residual, self._memory.read("previous", b), self.books.a[b])
+        return extrapolate(residual, self._memory.read("previous", b), self._books.standing.a[self._t, b])
 
-    def record(self, choices: dict[int, Choice]) -> Record:
-        """What happened at some blocks, stacked in the order of the blocks."""
-        blocks = sorted(choices)
-        made = [choices[b] for b in blocks]
-        reason = torch.stack([choice.reason for choice in made])
-        decided = torch.stack(
-            [choice.reason if choice.decided is None else choice.decided for choice in made]
-        )
-        gated = torch.stack([self._who.forced[b] for b in blocks]) < Reason.STEP0
-        _, *seen = (torch.stack(column) for column in zip(*(choice.verdict for choice in made), strict=True))
-        outcome = torch.stack([choice.outcome for choice in made])
-        return Record(reason, decided, gated, *seen, *outcome.unbind(-1))
+    def skip_run(self, first: int, count: int, tiles: Tensor) -> Tensor:
+        """Tiles [B, R, Vt, Nt, C] plus the residuals of blocks in a row, rounded as one after another would be."""
+        residuals = self._memory.read_run("residual", first, count)
+        out = tiles + residuals[0]
+        for residual in residuals[1:]:
+            out += residual
+        return out
+
+    def _forced(self, b: int) -> Tensor:
+        return self._books.who.forced[self._t, b]
+
+    def _enter(self, run: slice, reason: Tensor, verdict: Verdict) -> None:
+        """Into the books: about blocks in a row, [n, B, R] of each, or [B, R] of one."""
+        books, t, count = self._books, self._t, run.stop - run.start
+        books.reason[t, run] = reason
+        columns = ((books.cosine, verdict.cosine), (books.deviation, verdict.deviation))
+        for column, seen in (*columns, (books.drift, verdict.drift)):
+            column[t, run] = seen if seen.dim() == 2 else seen[:count]
+
+    def _padded(self, reason: Tensor, verdict: Verdict) -> Tensor:
+        if self._setup.buckets is None:
+            return reason
+        return pad_to_bucket(reason, _closeness(verdict), self._setup.buckets)
 
     def _judge(self, b: int, signal: Tensor) -> tuple[Fingerprint | None, Verdict]:
         """The gate's verdict on tiles [B, R, Vt, Nt, C]; after a probe, what the probe came to."""
-        gate, tau = self._method.gate, self.books.tau[b]
+        gate, tau = self._method.gate, self._books.standing.tau[self._t, b]
+        key = self._books.who.steps[self._t], b
         if b > 0 and self._method.probe is not None:
-            return None, self._unmeasured._replace(reason=self._memory.read("probe", 0).clone())
+            return None, unmeasured(tau)._replace(reason=self._memory.read("probe", 0).clone())
         if not gate.measures:
-            return None, gate.judge(None, tau, self._max_deviation, (self._who.step or 0, b))
-        cosine = None if self._action_cosine is None else self._action_cosine[b]
-        old = self._stored_print(b)
-        now, verdict = self._setup.examine(
-            gate, signal, self._samples, self._members, old, cosine, tau, self._max_deviation
-        )
+            return None, gate.judge(None, tau, self._max_deviation, key)
+        now = fingerprint(signal, self._samples)
+        seen = Comparison(now, *self._stored_print(b), self._members, self._action_cosine(b))
+        verdict = gate.judge(seen, tau, self._max_deviation, key)
         if self._method.follow:
             self._memory.keep_print(b, now)
         return now, verdict
 
-    def _stored_print(self, b: int) -> Fingerprint:
-        """The stored fingerprint; moved with the scene where it holds every token, so that like is compared."""
+    def _judge_ahead(self, first: int, count: int, tiles: Tensor) -> tuple[Fingerprint | None, Verdict]:
+        """The gate's verdict on blocks in a row, [n, B, R], and the fingerprint of the first one's input."""
+        gate, run = self._method.gate, slice(first, first + count)
+        now, seen = None, None
+        if gate.measures:
+            now = fingerprint(tiles, self._samples)
+            old = self._memory.read_prints(first, count)
+            old_sizes = self._memory.read_run("sizes", first, count)
+            seen = Comparison(now, old, old_sizes, self._members, self._action_cosine(run))
+        tau, key = self._books.standing.tau[self._t, run], (self._books.who.steps[self._t], first)
+        return now, gate.judge_ahead(seen, tau, self._max_deviation, key)
+
+    def _action_cosine(self, where: int | slice) -> Tensor | None:
+        stored = self._books.action_cosine
+        return None if stored is None else stored[self._t, where]
+
+    def _stored_print(self, b: int) -> tuple[Fingerprint, Tensor]:
+        """The stored fingerprint and its sizes; moved with the scene where it holds every token: like with like."""
         old = self._memory.read_print(b)
         if self._transport is None or old.spatial.shape[3] != self._layout.tile_tokens:
-            return old
-        moved, _ = self._transport(self._layout.merge(old.spatial), self._layout.spread(self.books.age[b]))
-        return old._replace(spatial=self._layout.split(moved))
+            return old, self._memory.read("sizes", b)
+        moved, _ = self._transport(self._layout.merge(old.spatial), self._ages(b))
+        old = old._replace(spatial=self._layout.split(moved))
+        return old, sizes(old, self._members)
 
     def _over_budget(self, b: int, verdict: Verdict) -> Tensor:
-        return (verdict.drift > self.books.room[b]) * int(Reason.STALE)
+        return (verdict.drift > self._books.standing.room[self._t, b]) * int(Reason.STALE)
+
+    def _ages(self, b: int) -> Tensor:
+        """Of what is stored, [B, V, N]."""
+        return self._layout.spread(self._books.standing.age[self._t, b])
 
     def _move(self, b: int) -> tuple[Tensor | None, Tensor | None]:
         """The stored residual carried to now, and where too little of it has a source."""
         if self._transport is None:
             return None, None
         reuse, residual = self._method.reuse, self._memory.read("residual", b)
-        moved, valid = self._transport(self._layout.merge(residual), self._layout.spread(self.books.age[b]))
+        moved, valid = self._transport(self._layout.merge(residual), self._ages(b))
         known = self._layout.split(valid.unsqueeze(-1))
         fill = residual if reuse.fill == "hold" else torch.zeros_like(residual)
         missing = 1.0 - known.double().mean((2, 3, 4))

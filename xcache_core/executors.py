@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .constants import index_on
 from .plan import Layout
+from .rows import Rows
 
 ExecutorName = Literal["masked", "eager", "graph"]
 
@@ -52,14 +53,14 @@ class Job:
     x: Tensor  # [B, V, N, C]
     tiles: Tensor  # [B, R, Vt, Nt, C], the same numbers
     skip: Tensor  # bool [B, R]
-    slots: Tensor  # int64 [B]
+    rows: Rows
     layout: Layout
     predict: Callable[[], Tensor]  # the residuals that stand in, [B, R, Vt, Nt, C]
     keep: Keep
 
     def compute_all(self) -> Tensor:
         """The block on everything, [B, V, N, C]."""
-        return compute_all(self.block, self.x, self.slots)
+        return compute_all(self.block, self.x, self.rows)
 
     def compute_some(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Input and output of the chosen tiles (int64 [n] into B x R), [n, Vt, Nt, C] each."""
@@ -118,16 +119,16 @@ def graph(job: Job) -> Tensor:
 EXECUTORS: dict[ExecutorName, Callable[[Job], Tensor]] = {"masked": masked, "eager": eager, "graph": graph}
 
 
-def compute_all(block: Block, x: Tensor, slots: Tensor) -> Tensor:
-    """The block on its whole input [B, V, N, C]; `slots` int64 [B]."""
-    return checked(block(x, Request(x, torch.arange(x.shape[0], device=x.device), slots)), x)
+def compute_all(block: Block, x: Tensor, rows: Rows) -> Tensor:
+    """The block on its whole input [B, V, N, C]."""
+    return checked(block(x, Request(x, rows.order, rows.index)), x)
 
 
 def request_for(job: Job, chosen: Tensor) -> Request:
     """The request for chosen tiles, int64 [n] into B x R; whole rows where a row is one tile."""
     layout = job.layout
     batch = chosen // layout.tiles
-    slots = job.slots.index_select(0, batch)
+    slots = job.rows.index.index_select(0, batch)
     if layout.tiles == 1:
         return Request(job.x, batch, slots)
     tile = chosen % layout.tiles

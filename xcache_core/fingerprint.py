@@ -12,11 +12,10 @@ EPS = 1e-12  # added to squared norms: two zero vectors are alike, zero and anyt
 
 
 class Fingerprint(NamedTuple):
-    """Fingerprint of every tile; G groups of views, each of which is one entry of the paper."""
+    """Fingerprint of every tile, or of the tiles of n blocks, [n, B, ...] each. Both float32."""
 
-    spatial: Tensor  # [B, R, Vt, K, C] sampled tokens, in the input's dtype: exact copies
-    mean: Tensor  # float32 [B, R, Vt, C] mean over the tile's tokens
-    norms: Tensor  # float32 [B, R, G, 2]: squared norms of spatial and of mean
+    spatial: Tensor  # [B, R, Vt, K, C] sampled tokens: exact copies
+    mean: Tensor  # [B, R, Vt, C] mean over the tile's tokens
 
 
 class Similarity(NamedTuple):
@@ -26,15 +25,22 @@ class Similarity(NamedTuple):
     deviation: Tensor  # the largest over spatial entries
 
 
-def fingerprint(tiles: Tensor, samples: Tensor, members: Tensor) -> Fingerprint:
-    """Fingerprint of tiles [B, R, Vt, Nt, C].
+def fingerprint(tiles: Tensor, samples: Tensor) -> Fingerprint:
+    """Fingerprint of tiles [B, R, Vt, Nt, C]; `samples` int64 [K] are token indices.
 
-    `samples` int64 [K] are token indices, `members` float32 [Vt, G] says which view is in which group. A value that
-    is not finite anywhere in a tile shows in its mean, hence in every cosine taken with it.
+    A value that is not finite anywhere in a tile shows in its mean, hence in every cosine taken with it.
     """
-    spatial, mean = tiles.index_select(3, samples), mean_token(tiles)
-    flat = spatial.float().flatten(3)
-    return Fingerprint(spatial, mean, group_sum(_products(flat, flat, mean, mean), members))
+    return Fingerprint(tiles.index_select(3, samples).float(), mean_token(tiles))
+
+
+def sizes(of: Fingerprint, members: Tensor) -> Tensor:
+    """What comparisons need to know of the stored side, float32 [..., B, R, G, 3]: squared norms of spatial and of mean,
+    and mean|spatial|, for each of the G groups of views. `members` float32 [Vt, G] says which view is in which.
+    """
+    flat = of.spatial.flatten(-2)
+    squares = group_sum(_products(flat, flat, of.mean, of.mean), members)
+    size = group_sum(flat.abs().mean(-1, keepdim=True), members) / members.sum(0).unsqueeze(-1)
+    return torch.cat([squares, size], dim=-1)
 
 
 def mean_token(tiles: Tensor) -> Tensor:
@@ -46,6 +52,7 @@ def mean_token(tiles: Tensor) -> Tensor:
 def similarity(
     now: Fingerprint,
     old: Fingerprint,
+    old_sizes: Tensor,
     members: Tensor,
     action_cosine: Tensor | None,
     entries: Collection[str] = ENTRIES,
@@ -56,29 +63,64 @@ def similarity(
     the maximum over spatial entries of max|now - old| / (mean|old| + eps). `action_cosine` [B, R], where there is one.
     Entries that are left out still show what is not finite.
     """
-    flat_now, flat_old = now.spatial.float().flatten(3), old.spatial.float().flatten(3)
+    flat_now, flat_old = now.spatial.flatten(3), old.spatial.flatten(3)
     dots = group_sum(_products(flat_now, flat_old, now.mean, old.mean), members)
-    cosines = cosine_of(dots, now.norms, old.norms).amin(2)  # [B, R, 2]
-    cosine = torch.ones_like(cosines[..., 0])
-    for column, entry in enumerate(("spatial", "mean")):
-        seen = cosines[..., column]
-        cosine = torch.minimum(cosine, seen if entry in entries else 0.0 * seen + 1.0)
+    squares = group_sum(_products(flat_now, flat_now, now.mean, now.mean), members)
+    peak = group_max((flat_now - flat_old).abs_().amax(-1), members)
+    return _metrics(dots, squares, old_sizes, peak, action_cosine, entries)
+
+
+def similarity_ahead(
+    now: Fingerprint,
+    old: Fingerprint,
+    old_sizes: Tensor,
+    members: Tensor,
+    action_cosine: Tensor | None,
+    entries: Collection[str] = ENTRIES,
+) -> Similarity:
+    """The same for n blocks in a row, [n, B, R], from the input of the first one alone.
+
+    `old` [n, B, R, ...] was taken in one pass, so old input and old residual of each block add up to the old input of
+    the next. Skips add these residuals again: every input will differ from its old one by what the first does now.
+    """
+    moved = (now.spatial - old.spatial[0]).flatten(3), now.mean - old.mean[0]
+    along = group_sum(_products(old.spatial.flatten(4), moved[0], old.mean, moved[1]), members)
+    length = group_sum(_products(moved[0], moved[0], moved[1], moved[1]), members)
+    squares = old_sizes[..., :2]
+    peak = group_max(moved[0].abs().amax(-1), members)
+    return _metrics(
+        squares + along, squares + (2.0 * along + length), old_sizes, peak, action_cosine, entries
+    )
+
+
+def _metrics(
+    dots: Tensor,
+    squares: Tensor,
+    old_sizes: Tensor,
+    peak: Tensor,
+    action_cosine: Tensor | None,
+    entries: Collection[str],
+) -> Similarity:
+    """From dot products and squared norms of what is new [..., G, 2], and the largest changes [..., G]."""
+    cosines = cosine_of(dots, squares, old_sizes[..., :2]).amin(-2)  # [..., 2]
+    left_out = [column for column, entry in enumerate(("spatial", "mean")) if entry not in entries]
+    for column in left_out:
+        cosines.select(-1, column).mul_(0.0).add_(1.0)
+    cosine = cosines.amin(-1)
     if action_cosine is not None and "action" in entries:
         cosine = torch.minimum(cosine, action_cosine)
-    peak = group_max((flat_now - flat_old).abs_().amax(-1), members)
-    size = group_sum(flat_old.abs().mean(-1, keepdim=True), members).squeeze(-1) / members.sum(0)
-    return Similarity(cosine, (peak / (size + 1e-6)).amax(-1))
+    return Similarity(cosine, (peak / (old_sizes[..., 2] + 1e-6)).amax(-1))
 
 
 def _products(spatial_a: Tensor, spatial_b: Tensor, mean_a: Tensor, mean_b: Tensor) -> Tensor:
-    """Dot products per view, [B, R, Vt, 2]."""
+    """Dot products per view, [..., Vt, 2]."""
     return torch.stack([(spatial_a * spatial_b).sum(-1), (mean_a * mean_b).sum(-1)], dim=-1)
 
 
 def relative_l1(now: Fingerprint, old: Fingerprint) -> Tensor:
     """mean|now - old| / mean|old| over a tile's sampled tokens, float32 [B, R]."""
-    flat_old = old.spatial.float()
-    return (now.spatial.float() - flat_old).abs_().mean((2, 3, 4)) / (flat_old.abs().mean((2, 3, 4)) + 1e-6)
+    change = (now.spatial - old.spatial).abs_().mean((2, 3, 4))
+    return change / (old.spatial.abs().mean((2, 3, 4)) + 1e-6)
 
 
 def cosine_of(dot: Tensor, norm2_a: Tensor, norm2_b: Tensor) -> Tensor:
@@ -102,14 +144,14 @@ def group_members(groups: tuple[tuple[int, ...], ...], device: torch.device) -> 
 
 
 def group_sum(per_view: Tensor, members: Tensor) -> Tensor:
-    """[B, R, Vt, n] summed over the views of each group: [B, R, G, n]."""
+    """[..., Vt, n] summed over the views of each group: [..., G, n]."""
     if members.shape[1] == 1:
-        return per_view.sum(2, keepdim=True)
+        return per_view.sum(-2, keepdim=True)
     return members.mT @ per_view
 
 
 def group_max(per_view: Tensor, members: Tensor) -> Tensor:
-    """[B, R, Vt] to the largest of each group [B, R, G], for numbers >= 0."""
+    """[..., Vt] to the largest of each group [..., G], for numbers >= 0."""
     if members.shape[1] == 1:
-        return per_view.amax(2, keepdim=True)
-    return (per_view.unsqueeze(-1) * members).amax(2)
+        return per_view.amax(-1, keepdim=True)
+    return (per_view.unsqueeze(-1) * members).amax(-2)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from .constants import index_on
-from .fingerprint import ENTRIES, Fingerprint, relative_l1, similarity
+from .fingerprint import ENTRIES, Fingerprint, Similarity, relative_l1, similarity, similarity_ahead
 from .reason import Reason
 
 
 class Verdict(NamedTuple):
-    """A gate's opinion of every tile, [B, R] each."""
+    """A gate's opinion of every tile, [B, R] each, or [n, B, R] of n blocks in a row."""
 
     reason: Tensor  # int64: COSINE, DEVIATION, INVALID (not finite) or 0: the stored residual will do
     cosine: Tensor  # float32, the smallest cosine seen; NaN where none was taken
@@ -27,26 +27,43 @@ class Comparison(NamedTuple):
     """What a gate is given."""
 
     now: Fingerprint
-    old: Fingerprint
+    old: Fingerprint  # with one more axis in front, [n, B, R, ...], where it is asked about n blocks in a row
+    old_sizes: Tensor  # float32 [B, R, G, 3], see `fingerprint.sizes`; [n, B, R, G, 3]
     members: Tensor  # float32 [Vt, G], which view is in which group
-    action_cosine: Tensor | None  # float32 [B, R]
+    action_cosine: Tensor | None  # float32 [B, R]; [n, B, R]
 
 
 class Gate(Protocol):
-    """The decision piece of a method. `judge` returns reasons for tiles [B, R]."""
+    """The decision piece of a method.
+
+    Attributes:
+        measures: whether it looks at fingerprints; it gets None in their place otherwise.
+        adaptive: whether it holds tiles to the cosine threshold and the largest deviation of their tier.
+        foresees: whether it can judge blocks in a row from the input of the first one, in `judge_ahead`.
+        watches_action: whether the action is an entry of its fingerprint.
+    """
 
     @property
-    def measures(self) -> bool:
-        """Whether it looks at fingerprints; `judge` gets None in their place otherwise."""
+    def measures(self) -> bool: ...  # noqa: D102
 
     @property
-    def adaptive(self) -> bool:
-        """Whether it holds tiles to the cosine threshold and the largest deviation of their tier."""
+    def adaptive(self) -> bool: ...  # noqa: D102
+
+    @property
+    def foresees(self) -> bool: ...  # noqa: D102
+
+    @property
+    def watches_action(self) -> bool: ...  # noqa: D102
 
     def judge(
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
-        """`tau` float32 [B, R] is the cosine threshold, `max_deviation` float32 [B, 1]; `key` is (step, block)."""
+        """Judge tiles. `tau` float32 [B, R] is the cosine threshold, `max_deviation` [B, 1]; `key` is (step, block)."""
+
+    def judge_ahead(
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+    ) -> Verdict:
+        """Judge n blocks in a row as if all were skipped. `tau` [n, B, R]; `key` is (step, first block)."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +79,34 @@ class DualMetric:
     entries: tuple[str, ...] = ENTRIES
     measures: bool = True
     adaptive: bool = True
+    foresees: bool = True
 
     def __post_init__(self) -> None:
         unknown = [entry for entry in self.entries if entry not in ENTRIES]
         if unknown:
             raise ValueError(f"expected entries of {', '.join(ENTRIES)}, got {unknown[0]!r}")
 
+    @property
+    def watches_action(self) -> bool:
+        """See `Gate`."""
+        return "action" in self.entries
+
     def judge(
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """COSINE before DEVIATION; INVALID where a metric is not finite."""
         assert seen is not None
-        cosine, deviation = similarity(*seen, self.entries)
+        return self._verdict(similarity(*seen, self.entries), tau, max_deviation)
+
+    def judge_ahead(
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+    ) -> Verdict:
+        """The same of blocks in a row."""
+        assert seen is not None
+        return self._verdict(similarity_ahead(*seen, self.entries), tau, max_deviation)
+
+    def _verdict(self, seen: Similarity, tau: Tensor, max_deviation: Tensor) -> Verdict:
+        cosine, deviation = seen
         refused = (
             torch.where(deviation < max_deviation, 0, int(Reason.DEVIATION)) if self.use_deviation else 0
         )
@@ -95,6 +128,8 @@ class RelativeL1:
     threshold: float
     measures: bool = True
     adaptive: bool = False
+    foresees: bool = False
+    watches_action: bool = False
 
     def judge(
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
@@ -106,6 +141,12 @@ class RelativeL1:
         reason = torch.where(torch.isfinite(distance), reason, int(Reason.INVALID))
         return Verdict(reason, torch.full_like(distance, torch.nan), distance, distance)
 
+    def judge_ahead(
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+    ) -> Verdict:
+        """Not without each block's own input."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Always:
@@ -113,12 +154,16 @@ class Always:
 
     measures: bool = False
     adaptive: bool = False
+    foresees: bool = True
+    watches_action: bool = False
 
     def judge(
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """Nothing is refused."""
         return unmeasured(tau)
+
+    judge_ahead = judge
 
 
 @dataclass(frozen=True)
@@ -128,13 +173,23 @@ class Table:
     drift: tuple[tuple[float, ...], ...]
     measures: bool = False
     adaptive: bool = False
+    foresees: bool = True
+    watches_action: bool = False
 
     def judge(
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """Nothing is refused here; the budget is."""
         step, block = key
-        return unmeasured(tau, drift=self.drift[step][block])
+        return unmeasured(tau, torch.full_like(tau, self.drift[step][block]))
+
+    def judge_ahead(
+        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+    ) -> Verdict:
+        """The same of blocks in a row."""
+        step, block = key
+        drift = self.drift[step][block : block + tau.shape[0]]
+        return unmeasured(tau, tau.new_tensor(drift)[:, None, None])
 
 
 def adaptive_threshold(ema: Tensor, floor: Tensor, margin: Tensor) -> Tensor:
@@ -163,7 +218,7 @@ def pad_to_bucket(reason: Tensor, closeness: Tensor, buckets: tuple[int, ...]) -
     return torch.where(~compute & (rank < wanted), int(Reason.PADDING), reason)
 
 
-def unmeasured(like: Tensor, *, drift: float = 0.0) -> Verdict:
-    """No objection and nothing measured, for tiles [B, R]."""
-    nan = torch.full_like(like, torch.nan)
-    return Verdict(torch.zeros_like(like, dtype=torch.int64), nan, nan, torch.full_like(like, drift))
+def unmeasured(like: Tensor, drift: Tensor | None = None) -> Verdict:
+    """No objection and nothing measured, for tiles [..., B, R]."""
+    nan, zero = torch.full_like(like, torch.nan), torch.zeros_like(like)
+    return Verdict(zero.long(), nan, nan, zero if drift is None else zero + drift)

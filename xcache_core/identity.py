@@ -1,4 +1,4 @@
-"""Who is asking: slots, chunk, step and role of every row of a pass, and what follows from them alone."""
+"""Who is asking: slots, chunk, steps and role of every row, and what follows from them alone."""
 
 from collections.abc import Sequence
 from math import inf, isinf
@@ -18,15 +18,18 @@ T = TypeVar("T")
 
 
 class Identity:
-    """The identity of a pass, with the schedule's word on every block and the thresholds of every row.
+    """The identity of a chunk's passes, with the schedule's word on every block and the thresholds of every row.
 
     Attributes:
+        steps: consecutive steps, one pass each; none for a pass that is never cached.
         rows: the slots, in batch order.
-        step: 0..S-1, or None in a pass that is never cached.
         action: float32 [B, A].
-        codes: reason codes [L][B], on the host.
-        forced: the same as int64 [L, B, 1].
+        codes: reason codes [T][L][B] of the T steps, on the host.
+        forced: the same as int64 [T, L, B, 1].
         numbers: thresholds and position in time.
+        plain: whether nothing is ever cached here: no step, or every tier is off.
+        has_budget: whether some row has an error budget.
+        checks_skips: whether some row has skips checked.
     """
 
     def __init__(
@@ -35,20 +38,20 @@ class Identity:
         state: State,
         slots: Sequence[int],
         chunk: int | Sequence[int],
-        step: int | None,
+        steps: range,
         role: Role | Sequence[Role],
         action: Tensor | None,
     ) -> None:
-        self._setup, self._state, self.step = setup, state, step
+        self._setup, self._state, self.steps = setup, state, steps
         slots = [int(slot) for slot in slots]
-        _check(setup, state, slots, step)
+        _check(setup, state, slots, steps)
         chunks, roles = _per_row(chunk, len(slots), "chunk"), _per_row(role, len(slots), "role")
         self.action = self._checked(action, len(slots))
         self.rows = Rows(slots, setup.plan.layout.tiles, state.device)
         self.codes, self.forced, self.numbers = self._settle(chunks, roles)
 
     def update(self, chunk: int | Sequence[int], role: Role | Sequence[Role], action: Tensor | None) -> None:
-        """Another chunk for the same slots and step; tensors keep their addresses."""
+        """Another chunk for the same slots and steps; tensors keep their addresses."""
         count = len(self.rows.slots)
         chunks, roles = _per_row(chunk, count, "chunk"), _per_row(role, count, "role")
         self.action.copy_(self._checked(action, count))
@@ -58,52 +61,58 @@ class Identity:
             mine.copy_(new)
 
     @property
-    def plain(self) -> bool:
-        """Whether nothing in this pass is ever cached: no step, or every tier is off."""
-        return self.step is None or not any(slot.policy.enabled for slot in self._hosts)
+    def keys(self) -> slice:
+        """Where these steps are on the axis of what is stored."""
+        return self.pages if self._setup.method.axis == "chunk" else slice(0, 1)
 
     @property
-    def has_budget(self) -> bool:
-        """Whether some row has an error budget."""
-        return any(not isinf(slot.policy.budget) for slot in self._hosts)
+    def pages(self) -> slice:
+        """Where these steps are on the axis of what is counted."""
+        return slice(self.steps.start, self.steps.stop)
 
-    def is_forced(self, b: int) -> bool:
+    def is_forced(self, t: int, b: int) -> bool:
         """Whether the host knows that every row must be computed; a captured graph must not bake that in."""
-        return self._setup.executor != "graph" and all(is_forced(code) for code in self.codes[b])
+        return self._setup.executor != "graph" and all(map(is_forced, self.codes[t][b]))
 
-    def is_reusable(self, b: int) -> bool:
+    def is_free(self, t: int, b: int) -> bool:
+        """Whether the schedule has nothing to say about any row: a skip is for the gate to decide, and not checked."""
+        return not any(self.codes[t][b])
+
+    def is_reusable(self, t: int, b: int) -> bool:
         """Whether anything computed here may be reused later: not at an anchor."""
-        return any(code not in (Reason.OFF, Reason.ANCHOR) for code in self.codes[b])
+        return any(code not in (Reason.OFF, Reason.ANCHOR) for code in self.codes[t][b])
 
-    def checks_skips(self, b: int) -> bool:
+    def checks(self, t: int, b: int) -> bool:
         """Whether a skip of this block may be checked against the truth."""
-        if self._setup.executor == "graph":
-            return any(slot.policy.shadow_every for slot in self._hosts)
-        return Reason.SHADOW in self.codes[b]
+        return self.checks_skips and (self._setup.executor == "graph" or Reason.SHADOW in self.codes[t][b])
 
-    @property
-    def _hosts(self) -> list[Slot]:
-        return [self._state.slots[slot] for slot in self.rows.slots]
-
-    def _settle(self, chunks: list[int], roles: list[Role]) -> tuple[list[list[int]], Tensor, Numbers]:
-        for slot, chunk in zip(self._hosts, chunks, strict=True):
+    def _settle(self, chunks: list[int], roles: list[Role]) -> tuple[list[list[list[int]]], Tensor, Numbers]:
+        hosts = [self._state.slots[slot] for slot in self.rows.slots]
+        for slot, chunk in zip(hosts, chunks, strict=True):
             slot.first_chunk = chunk if slot.first_chunk is None else slot.first_chunk
-        asked = list(zip(self._hosts, chunks, roles, strict=True))
-        codes = [[self._code(b, *row) for row in asked] for b in range(self._setup.plan.blocks)]
-        numbers = [self._row_numbers(slot, chunk) for slot, chunk, _ in asked]
-        columns = (
-            torch.tensor(numbers, dtype=torch.float64, device=self._state.device).T[:, :, None].contiguous()
+        self.plain = not self.steps or not any(slot.policy.enabled for slot in hosts)
+        self.has_budget = any(not isinf(slot.policy.budget) for slot in hosts)
+        self.checks_skips = any(slot.policy.shadow_every for slot in hosts)
+        asked, blocks = list(zip(hosts, chunks, roles, strict=True)), range(self._setup.plan.blocks)
+        steps = self.steps or range(1)  # numbers that nobody reads, where there is no step
+        codes = [[[self._code(step, b, *row) for row in asked] for b in blocks] for step in steps]
+        numbers = [[self._row_numbers(step, slot, chunk) for slot, chunk, _ in asked] for step in steps]
+        device = self._state.device
+        columns = torch.tensor(numbers, dtype=torch.float64, device=device).movedim(-1, 0).contiguous()
+        return (
+            codes,
+            torch.tensor(codes, dtype=torch.int64, device=device).unsqueeze(-1),
+            Numbers(*columns[:, :, None, :, None]),
         )
-        return codes, torch.tensor(codes, device=self._state.device)[:, :, None], Numbers(*columns)
 
-    def _code(self, b: int, slot: Slot, chunk: int, role: Role) -> int:
+    def _code(self, step: int, b: int, slot: Slot, chunk: int, role: Role) -> int:
         method = self._setup.method
         code = forced_reason(
             slot.policy,
             axis=method.axis,
             blocks=self._setup.plan.blocks,
             block=b,
-            step=self.step,
+            step=step,
             chunk=chunk,
             first_chunk=chunk if slot.first_chunk is None else slot.first_chunk,
             role=role,
@@ -111,9 +120,9 @@ class Identity:
         )
         return int(max(code, Reason.ANCHOR) if b == 0 and method.probe == "residual" else code)
 
-    def _row_numbers(self, slot: Slot, chunk: int) -> tuple[float, ...]:
+    def _row_numbers(self, step: int, slot: Slot, chunk: int) -> tuple[float, ...]:
         """The `Numbers` of a row."""
-        policy, step = slot.policy, self.step or 0
+        policy = slot.policy
         on_chunks = self._setup.method.axis == "chunk"
         position = chunk if on_chunks else chunk * self._setup.plan.steps + step
         horizon = inf if on_chunks else step
@@ -130,14 +139,15 @@ class Identity:
         return action.detach().reshape(rows, size).to(self._state.device, torch.float32, copy=True)
 
 
-def _check(setup: Setup, state: State, slots: list[int], step: int | None) -> None:
+def _check(setup: Setup, state: State, slots: list[int], steps: range) -> None:
     if not slots:
         raise ValueError("expected at least one slot, got none")
     state.check_slots(slots)
     if state.plan != setup.plan:
         raise ValueError(f"expected a state of {setup.plan}, got one of {state.plan}")
-    if step is not None and not 0 <= step < setup.plan.steps:
-        raise IndexError(f"expected step in 0..{setup.plan.steps - 1} or None, got {step}")
+    wrong = [step for step in steps if not 0 <= step < setup.plan.steps]
+    if wrong:
+        raise IndexError(f"expected step in 0..{setup.plan.steps - 1} or None, got {wrong[0]}")
 
 
 def _per_row(value: T | Sequence[T], rows: int, name: str) -> list[T]:

@@ -1,42 +1,34 @@
-"""Reading and writing the state for the rows of one pass."""
+"""Reading and writing residuals and fingerprints for the rows of one pass."""
 
 import torch
 from torch import Tensor
 
 from .constants import index_on
-from .fingerprint import Fingerprint
-from .ledger import Numbers, Record, Standing, next_meta, next_seen
+from .fingerprint import Fingerprint, group_members, mean_token, sizes
 from .method import Method
-from .reason import Reason
 from .reuse import fit
 from .rows import Rows
-from .store import Seen, State
-
-
-def nothing_kept(like: Tensor) -> Tensor:
-    """What is known of residuals before any is kept: float64 [..., 3] = not finite, no error, no fit; `like` [...]."""
-    outcome = like.new_full((*like.shape, 3), torch.nan)
-    outcome.select(-1, 0).zero_()
-    return outcome
+from .store import State
 
 
 class Memory:
     """The part of a `State` that a pass sees: its rows, at one step.
 
-    Residuals are found by `key` on the step axis, which is the step unless they are reused from step to step.
+    Residuals are found by a key on the step axis, which is the step unless they are reused from step to step.
     """
 
     def __init__(self, state: State, rows: Rows, step: int, method: Method) -> None:
         self._state, self._rows, self._step, self._method = state, rows, step, method
         self._key = step if method.axis == "chunk" else 0
+        self._printed: list[int] = []  # blocks with new fingerprints, of which the sizes are not known yet
 
     def read(self, name: str, b: int) -> Tensor:
         """A plane's rows, [B, R, ...]; possibly a view: use it before the next write."""
         return self._rows.of(self._state.planes[name], self._key, b)
 
-    def read_all(self, name: str) -> Tensor:
-        """A plane's rows of all blocks, [L, B, R, ...], copied."""
-        return self._rows.of_all(self._state.planes[name], self._key)
+    def read_run(self, name: str, first: int, count: int) -> Tensor:
+        """The same of blocks in a row, [n, B, R, ...]."""
+        return self._rows.of(self._state.planes[name], self._key, slice(first, first + count))
 
     def has_prints(self, b: int) -> bool:
         """Whether fingerprints of this block's input are stored."""
@@ -48,10 +40,13 @@ class Memory:
         """The stored fingerprints of the block."""
         return Fingerprint(*(self.read(name, b) for name in Fingerprint._fields))
 
+    def read_prints(self, first: int, count: int) -> Fingerprint:
+        """The same of blocks in a row, [n, B, R, ...]."""
+        return Fingerprint(*(self.read_run(name, first, count) for name in Fingerprint._fields))
+
     def keep_print(self, b: int, now: Fingerprint, mask: Tensor | None = None) -> None:
         """Store fingerprints, of the tiles of a mask [B, R] or of all."""
-        for name, value in now._asdict().items():
-            self._write(name, b, value.flatten(0, 1), None, mask)
+        self._store_print(b, now, None, mask)
 
     def keep(
         self,
@@ -67,12 +62,13 @@ class Memory:
         """Store residuals y - x and fingerprints of computed tiles, in the three forms of `executors.Keep`.
 
         What is not finite is stored too, but its tile is marked as not to be used. `checked` [B, R, Vt, Nt, C] is what
-        a skip would have used, when its error is asked for. What became known goes into `outcome` (`nothing_kept`).
+        a skip would have used, when its error is asked for. What became known goes into `outcome` float64 [B, R, 3]:
+        whether it is finite, the relative error of a checked skip, the fitted coefficient.
         """
         with torch.no_grad():
             if chosen is None and mask is None and not self._looks_back(checked):
                 new = self._store_difference(b, y, x).flatten(0, 1)
-                self._note_outcome(b, outcome, None, new, None)
+                outcome.select(-1, 0).copy_(are_finite(new).view(outcome.shape[:2]))
             else:
                 new = y - x if chosen is not None else (y - x).flatten(0, 1)
                 self._note_outcome(b, outcome, checked, new, chosen)
@@ -80,8 +76,32 @@ class Memory:
                     self._write("previous", b, _pick(self.read("residual", b), chosen).clone(), chosen, mask)
                 self._write("residual", b, new, chosen, mask)
             if now is not None:
-                for name, value in now._asdict().items():
-                    self._write(name, b, _pick(value, chosen), chosen, mask)
+                self._store_print(b, now, chosen, mask)
+
+    def measure_prints(self) -> None:
+        """Take the sizes of the fingerprints that were stored, of all together."""
+        for first, count in _runs(self._printed):
+            layout = self._state.plan.layout
+            prints = self.read_prints(first, count)
+            members = group_members(layout.tile_groups, prints.mean.device)
+            for b, new in enumerate(sizes(prints, members), first):
+                self._put("sizes", b, new)
+        self._printed = []
+
+    def _store_print(self, b: int, now: Fingerprint, chosen: Tensor | None, mask: Tensor | None) -> None:
+        for name, value in now._asdict().items():
+            self._write(name, b, _pick(value, chosen), chosen, mask)
+        self._printed.append(b)
+
+    def note_probe(self, reason: Tensor) -> None:
+        """Remember what this pass decided for all blocks, int64 [B, R]."""
+        self._put("probe", 0, reason)
+
+    def count(self, b: int, counts: Tensor) -> None:
+        """Add to the counts [B, len(Reason)] of a block that keeps no books."""
+        self._state.touch("counts", self._step, b)
+        plane = self._state.planes["counts"]
+        self._rows.put(plane, self._step, b, self._rows.of(plane, self._step, b) + counts)
 
     def _looks_back(self, checked: Tensor | None) -> bool:
         """Whether the old residual is still needed when a new one comes."""
@@ -96,43 +116,11 @@ class Memory:
             return self.read("residual", b)
         return torch.sub(y, x, out=place)
 
-    def settle(
-        self, blocks: list[int], was: Standing, record: Record, numbers: Numbers, action: Tensor
-    ) -> None:
-        """Bring the bookkeeping of these blocks up to date, after a pass went through them; `action` [B, A]."""
-        place = self._rows.place(blocks)
-        meta, age = (books[self._rows.run(blocks)] for books in (was.meta, was.age))
-        self._page("meta", self._key, blocks)[place] = next_meta(meta, record, numbers)
-        seen = next_seen(record, age)
-        self._page("seen", self._step, blocks)[place] = seen
-        self._page("counts", self._step, blocks)[place] += count_reasons(record.reason)
-        error, known = seen[..., Seen.ERROR].double(), torch.isfinite(seen[..., Seen.ERROR])
-        errors = torch.stack([torch.where(known, error, 0.0).sum(2), known.sum(2)], dim=-1)
-        self._page("errors", self._step, blocks)[place] += errors
-        if action.shape[1]:
-            self._settle_action(blocks, record.decided > 0, action)
-
-    def count(self, b: int, reason: Tensor) -> None:
-        """Add the reasons [B, R] of a block that keeps no books."""
-        self._page("counts", self._step, [b])[self._rows.place([b])] += count_reasons(reason.unsqueeze(0))
-
-    def note_probe(self, reason: Tensor) -> None:
-        """Remember what this pass decided for all blocks, int64 [B, R]."""
-        self._put("probe", 0, reason)
-
-    def _settle_action(self, blocks: list[int], computed: Tensor, action: Tensor) -> None:
-        """The action under which fingerprints were taken."""
-        kept = [b for b in blocks if b == 0 or self._method.probe is None]
-        place = self._rows.place(kept)
-        page = self._page("action", self._key, kept)
-        refreshed = computed[: len(kept)].unsqueeze(-1) | self._method.follow
-        page[place] = torch.where(refreshed, action.unsqueeze(1), page[place])
-
     def _note_outcome(
         self, b: int, outcome: Tensor, checked: Tensor | None, new: Tensor, chosen: Tensor | None
     ) -> None:
         """Whether residuals are finite, what skipping them would have cost, and how they changed."""
-        finite = torch.isfinite(new.sum((1, 2, 3), dtype=torch.float32)).double()
+        finite = are_finite(new)
         error = fitted = torch.full_like(finite, torch.nan)
         if checked is not None:
             error = relative_error(_pick(checked, chosen), new)
@@ -149,12 +137,6 @@ class Memory:
         last, previous = (_pick(self.read(name, b), chosen) for name in ("residual", "previous"))
         tokens = [value.index_select(2, samples) for value in (new, last, previous)]
         return fit(tokens[0], tokens[1], tokens[2], self._method.reuse.limit)
-
-    def _page(self, name: str, step: int, blocks: list[int]) -> Tensor:
-        """All blocks and slots of a plane at a step, about to be changed at some blocks."""
-        for b in blocks:
-            self._state.touch(name, step, b)
-        return self._state.planes[name][step]
 
     def _put(self, name: str, b: int, value: Tensor) -> None:
         self._state.touch(name, self._key, b)
@@ -173,9 +155,20 @@ class Memory:
         self._put(name, b, value)
 
 
-def count_reasons(reason: Tensor) -> Tensor:
-    """How often each reason occurs among the tiles: int64 [n, B, R] to [n, B, len(Reason)]."""
-    return (reason.unsqueeze(-1) == torch.arange(len(Reason), device=reason.device)).sum(2)
+def _runs(blocks: list[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as runs of neighbours: (first, how many)."""
+    runs: list[tuple[int, int]] = []
+    for b in blocks:
+        if runs and b == sum(runs[-1]):
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((b, 1))
+    return runs
+
+
+def are_finite(tiles: Tensor) -> Tensor:
+    """Which of [n, Vt, Nt, C] are finite, as float64 [n] of 0 and 1."""
+    return torch.isfinite(mean_token(tiles).sum((1, 2))).double()
 
 
 def relative_error(stand_in: Tensor, true: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .examine import Examine
 from .executors import ExecutorName
 from .gate import DUAL_METRIC, Gate
 from .plan import Plan
@@ -41,6 +40,15 @@ class Method:
         if self.reuse.transport and self.axis == "step":
             raise ValueError("expected axis 'chunk' for transported residuals, got 'step'")
 
+    @property
+    def foresees(self) -> bool:
+        """Whether blocks in a row can be decided about from the input of the first one.
+
+        Then each must skip for its own sake, and what a skip adds must be what was added when it was computed.
+        """
+        alone = self.probe is None and not self.follow
+        return alone and self.gate.foresees and self.reuse.order == "hold" and not self.reuse.transport
+
 
 XCACHE = Method()
 
@@ -53,4 +61,3 @@ class Setup:
     method: Method
     executor: ExecutorName
     buckets: tuple[int, ...] | None
-    examine: Examine

@@ -68,7 +68,6 @@ def measure_overhead(
     batch: int = 1,
     cut: Cut = "frame",
     executor: ExecutorName = "eager",
-    compile_gate: bool = False,
     dtype: torch.dtype = torch.bfloat16,
     device: str = "cpu",
     repeats: int = 15,
@@ -86,7 +85,7 @@ def measure_overhead(
     runs = {"block": lambda chunk: _bare(stack, x, Request(x, rows, rows))}
     states: list[State] = []
     for name, tier in tiers.items():
-        cache = XCache(Plan(1, blocks, layout), tier, executor=executor, compile_gate=compile_gate)
+        cache = XCache(Plan(1, blocks, layout), tier, executor=executor)
         states.append(cache.new_state(batch, dtype=dtype, device=device))
         runs[name] = partial(_cached, cache, states[-1], stack, x)
     with torch.inference_mode():
@@ -103,8 +102,7 @@ def _bare(stack: list[TransformerBlock], x: Tensor, request: Request) -> None:
 def _cached(cache: XCache, state: State, stack: list[TransformerBlock], x: Tensor, chunk: int) -> None:
     action = torch.ones(x.shape[0], cache.plan.layout.action_size)
     at = cache.enter(state, slots=range(x.shape[0]), chunk=chunk, step=0, action=action)
-    for b, block in enumerate(stack):
-        x = at.run_block(b, block, x)
+    at.run_stack(stack, x)
 
 
 def _alternate(

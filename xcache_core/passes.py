@@ -1,15 +1,17 @@
 """One pass over the blocks: decide, execute, remember."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter_ns
 
 import torch
 from torch import Tensor
 
+from .books import Books
 from .decide import Choice, Decider
 from .executors import EXECUTORS, Block, Job, compute_all, whole
-from .identity import Identity
+from .ledger import count_reasons
 from .memory import Memory
 from .method import Setup
 from .reason import Reason
@@ -19,17 +21,43 @@ from .store import State
 
 
 class Pass:
-    """Rows of a batch going through the blocks once. Made by `XCache.enter`.
+    """Rows of a batch going through the blocks once. Made by `XCache.enter` or `XCache.enter_chunk`.
 
-    The books are read before the first block and written after the last one, or when the state is next used.
+    `run_stack` takes all blocks at once, `run_block` one; both do the same, the former for less.
     """
 
-    def __init__(self, setup: Setup, state: State, who: Identity, transport: Transport | None) -> None:
-        self._setup, self._state, self._who, self._transport = setup, state, who, transport
-        self._layout = setup.plan.layout
-        self._memory = Memory(state, who.rows, who.step or 0, setup.method)
+    def __init__(self, setup: Setup, state: State, books: Books, t: int, transport: Transport | None) -> None:
+        self._setup, self._state, self._books, self._t = setup, state, books, t
+        self._transport, self._who, self._layout = transport, books.who, setup.plan.layout
+        step = books.who.steps[t] if books.who.steps else 0
+        self._memory = Memory(state, books.who.rows, step, setup.method)
+        books.memories.append(self._memory)
         self._decider: Decider | None = None
-        self._choices: dict[int, Choice] = {}
+        self._foresees = setup.executor == "eager" and setup.method.foresees
+
+    def run_stack(self, blocks: Sequence[Block], x: Tensor) -> Tensor:
+        """All blocks, in order, on x [B, V, N, C].
+
+        Where blocks in a row were last computed in one pass, one look at the input of the first decides about all of
+        them, and their residuals are added at once: what no one needs is not computed in between. The result is that
+        of `run_block` block after block up to rounding, and so is every decision that is not a tie.
+
+        Raises:
+            ValueError: another number of blocks than planned; and see `run_block`.
+        """
+        count = self._setup.plan.blocks
+        if len(blocks) != count:
+            raise ValueError(f"expected {count} blocks, got {len(blocks)}")
+        b, reach = 0, count
+        while b < count:
+            run = self._run_ahead(b, reach)
+            if run == 0:
+                x, b = self.run_block(b, blocks[b], x), b + 1
+                continue
+            x, skipped = self._run_several(b, run, blocks, x)
+            reach = 2 * reach if skipped == run else max(skipped, 1)  # no further than it was worth last time
+            b += max(skipped, 1)
+        return x
 
     def run_block(self, b: int, block: Block, x: Tensor) -> Tensor:
         """Block `b` on x [B, V, N, C]: computed or reused, tile by tile.
@@ -42,32 +70,20 @@ class Pass:
         self._check_input(b, x)
         if self._who.plain:
             return self._run_plain(b, block, x)
-        tiles, forced = self._layout.split(x), self._who.is_forced(b)
-        with torch.no_grad():
-            choice = self._begin().forced(b, tiles) if forced else self._decide(b, tiles)
+        tiles, forced = self._layout.split(x), self._who.is_forced(self._t, b)
+        with self._deciding():
+            choice = self._begin().forced(b, tiles) if forced else self._begin().decide(b, tiles)
+        self._state.gate_calls += not forced
         y = self._execute(b, block, x, tiles, choice, forced)
         if b == 0 and self._setup.method.probe is not None:
-            with torch.no_grad():
+            with self._deciding():
                 self._begin().decide_for_all(choice, self._layout.split(y) - tiles)
-        self._choices[b] = choice
-        if b == self._setup.plan.blocks - 1:
-            self.settle()
+        self._books.finish(self._t, b)
         return y
 
     def settle(self) -> None:
         """Write the books of the blocks run so far; done by itself after the last block."""
-        decider, choices = self._decider, self._choices
-        self._decider, self._choices = None, {}
-        if self._state.pending is self:
-            self._state.pending = None
-        if decider is not None and choices:
-            started = perf_counter_ns()
-            with torch.no_grad():
-                record = decider.record(choices)
-                self._memory.settle(
-                    sorted(choices), decider.books, record, self._who.numbers, self._who.action
-                )
-            self._state.gate_ns += perf_counter_ns() - started
+        self._books.settle()
 
     def update(
         self,
@@ -81,52 +97,87 @@ class Pass:
             raise ValueError(
                 "expected a pass that may be cached, got one without a step or with every tier off"
             )
+        if len(self._who.steps) != 1:
+            raise ValueError("expected a pass of its own, got one of a chunk")
         self.settle()
         self._who.update(chunk, role, action)
+        self._decider = None
+
+    def _run_ahead(self, first: int, reach: int) -> int:
+        """How many blocks from `first` on, at most `reach`, can be decided about from the input of the first."""
+        if not self._foresees or self._who.plain:
+            return 0
+        self._begin()
+        measures, last = self._setup.method.gate.measures, min(self._setup.plan.blocks, first + reach)
+        b = first
+        while b < last and self._who.is_free(self._t, b):
+            if measures and b > first and not self._books.in_one_go[self._t][b - 1]:
+                break
+            b += 1
+        return b - first
+
+    def _run_several(self, first: int, run: int, blocks: Sequence[Block], x: Tensor) -> tuple[Tensor, int]:
+        """Skip as many of `run` blocks as every tile can, or run the first one, if that is none. Returns how many.
+
+        A later block that is refused is looked at anew, with what it really gets.
+        """
+        self._check_input(first, x)
+        tiles = self._layout.split(x)
+        with self._deciding():
+            skipped, choice = self._begin().decide_ahead(first, run, tiles)
+        self._state.gate_calls += max(skipped, 1)
+        if choice is not None:
+            y = self._execute(first, blocks[first], x, tiles, choice, False)
+            self._books.finish(self._t, first)
+            return y, 0
+        y = self._layout.merge(self._begin().skip_run(first, skipped, tiles))
+        self._books.finish(self._t, first, skipped)
+        return y, skipped
 
     def _begin(self) -> Decider:
-        """Read the books, at the first block."""
-        if self._decider is None:
-            self._state.settle()
-            self._state.pending = self
-            self._decider = Decider(self._setup, self._who, self._memory, self._transport)
+        """Open the books, at the first block."""
+        if self._decider is None or not self._books.is_open:
+            self._books.open()
+            self._decider = Decider(self._setup, self._books, self._t, self._memory, self._transport)
         return self._decider
 
-    def _decide(self, b: int, tiles: Tensor) -> Choice:
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Without gradients, on the gate's clock."""
         started = perf_counter_ns()
-        choice = self._begin().decide(b, tiles)
+        with torch.no_grad():
+            yield
         self._state.gate_ns += perf_counter_ns() - started
-        self._state.gate_calls += 1
-        return choice
 
     def _execute(
         self, b: int, block: Block, x: Tensor, tiles: Tensor, choice: Choice, forced: bool
     ) -> Tensor:
-        keep = partial(self._memory.keep, b, choice.outcome, choice.now, choice.checked)
+        outcome = self._books.outcome[self._t, b]
+        keep = partial(self._memory.keep, b, outcome, choice.now, choice.checked)
         job = Job(
             block,
             x,
             tiles,
             skip=choice.reason == 0,
-            slots=self._who.rows.index,
+            rows=self._who.rows,
             layout=self._layout,
             predict=partial(self._begin().predict, b, choice),
-            keep=keep if self._who.is_reusable(b) else _drop,
+            keep=keep if self._who.is_reusable(self._t, b) else _drop,
         )
         return whole(job) if forced else EXECUTORS[self._setup.executor](job)
 
     def _run_plain(self, b: int, block: Block, x: Tensor) -> Tensor:
-        y = compute_all(block, x, self._who.rows.index)
-        if self._who.step is not None:
-            shape = (x.shape[0], self._layout.tiles)
-            self._memory.count(b, torch.full(shape, int(Reason.OFF), device=x.device))
+        y = compute_all(block, x, self._who.rows)
+        if self._who.steps:
+            off = torch.full((x.shape[0], self._layout.tiles), int(Reason.OFF), device=x.device)
+            self._memory.count(b, count_reasons(off))
         return y
 
     def _check_input(self, b: int, x: Tensor) -> None:
         layout, blocks = self._layout, self._setup.plan.blocks
         if not 0 <= b < blocks:
             raise IndexError(f"expected block in 0..{blocks - 1}, got {b}")
-        if b in self._choices:
+        if self._books.is_open and self._books.done[self._t][b]:
             raise ValueError(f"expected each block once in a pass, got block {b} again")
         rows = self._who.rows
         shape = (len(rows.slots), layout.views, layout.tokens, layout.channels)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .constants import index_on
-
 
 class Rows:
     """Which slots a pass works on, in batch order; neighbours in ascending order are reached without copying."""
@@ -16,30 +14,29 @@ class Rows:
         first, last = self.slots[0], self.slots[-1]
         self.span = slice(first, last + 1) if self.slots == list(range(first, last + 1)) else None
         self.index = torch.tensor(self.slots, dtype=torch.int64, device=device)
-        self.target = self.index if self.span is None else self.span
+        self.order = torch.arange(len(self.slots), device=device)  # of the batch
         self.flat = (self.index[:, None] * tiles + torch.arange(tiles, device=device)).flatten()  # [B * R]
 
-    def of(self, plane: Tensor, step: int, block: int) -> Tensor:
-        """The pass's rows of a plane: [B, R, ...]; a view where the slots are neighbours."""
+    def of(self, plane: Tensor, step: int, block: int | slice) -> Tensor:
+        """The pass's rows of a plane: [B, R, ...], or [n, B, R, ...] of some blocks; a view where slots are neighbours."""
         page = plane[step, block]
-        return page[self.span] if self.span is not None else page.index_select(0, self.index)
+        axis = 0 if isinstance(block, int) else 1
+        if self.span is None:
+            return page.index_select(axis, self.index)
+        return page.narrow(axis, self.span.start, len(self.slots))
 
-    def of_all(self, plane: Tensor, step: int) -> Tensor:
-        """The pass's rows of all blocks: [L, B, R, ...], copied."""
-        page = plane[step]
-        return page[:, self.span].clone() if self.span is not None else page.index_select(1, self.index)
+    def of_pages(self, plane: Tensor, steps: slice) -> Tensor:
+        """The rows of all blocks at some steps: [T, L, B, R, ...], copied."""
+        pages = plane[steps]
+        return pages[:, :, self.span].clone() if self.span is not None else pages.index_select(2, self.index)
 
-    def run(self, blocks: list[int]) -> slice | Tensor:
-        """Ascending block numbers as an index, without copying where they are neighbours."""
-        first, last = blocks[0], blocks[-1] + 1
-        return (
-            slice(first, last) if last - first == len(blocks) else index_on(tuple(blocks), self.index.device)
-        )
-
-    def place(self, blocks: list[int]) -> tuple[slice | Tensor, slice | Tensor]:
-        """Where [n, B, ...] of these ascending blocks belongs in a page [L, slots, ...]."""
-        run = self.run(blocks)
-        return (run, self.target) if isinstance(run, slice) else (run[:, None], self.index)
+    def put_pages(self, plane: Tensor, steps: slice, value: Tensor) -> None:
+        """Overwrite the rows of all blocks at some steps with [T, L, B, R, ...]."""
+        pages = plane[steps]
+        if self.span is not None:
+            pages[:, :, self.span].copy_(value)
+        else:
+            pages.index_copy_(2, self.index, value.to(pages.dtype))
 
     def put(self, plane: Tensor, step: int, block: int, value: Tensor) -> None:
         """Overwrite the pass's rows with [B, R, ...]."""

@@ -15,7 +15,7 @@ from .schedule import Policy
 from .transaction import Transaction
 
 if TYPE_CHECKING:
-    from .passes import Pass
+    from .books import Books
 
 STEP0_CODES = ("off", "on", "strict")
 NO_LIMIT = -1
@@ -89,7 +89,7 @@ class State:
         self.gate_ns = 0  # host time spent on deciding
         self.gate_calls = 0
         self.log: Transaction | None = None
-        self.pending: Pass | None = None  # a pass that has not written its bookkeeping yet
+        self.pending: Books | None = None  # of passes that are under way
         with torch.inference_mode(False):
             self.planes = _allocate(plan, slots, keys, prints, previous, dtype, self.device)
         for slot in range(slots):
@@ -199,7 +199,7 @@ class State:
         return self.log
 
     def settle(self) -> None:
-        """Write the bookkeeping of a pass that was left before its last block."""
+        """Write the bookkeeping of passes that were left before their last block."""
         if self.pending is not None:
             self.pending.settle()
 
@@ -207,6 +207,11 @@ class State:
         """Called before rows of a plane are overwritten."""
         if self.log is not None:
             self.log.save(name, step, block)
+
+    def touch_all(self, name: str) -> None:
+        """Called before rows of a plane are overwritten at many places."""
+        if self.log is not None:
+            self.log.save_all(name)
 
 
 def _allocate(
@@ -218,10 +223,10 @@ def _allocate(
     tile = (layout.tile_views, layout.tile_tokens, layout.channels)
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "residual": ((*tiles, *tile), dtype),
-        "spatial": ((*views, len(layout.sampled), layout.channels), dtype),
+        "spatial": ((*views, len(layout.sampled), layout.channels), torch.float32),
         "mean": ((*views, layout.channels), torch.float32),
         "action": ((*views[:-1], layout.action_size), torch.float32),
-        "norms": ((*views[:-1], len(layout.tile_groups), 2), torch.float32),
+        "sizes": ((*views[:-1], len(layout.tile_groups), 3), torch.float32),
         "meta": ((*tiles, len(Meta)), torch.float64),
         "seen": ((plan.steps, *tiles[1:], len(Seen)), torch.float32),
         "counts": ((plan.steps, plan.blocks, slots, len(Reason)), torch.int64),

@@ -24,18 +24,25 @@ class Transaction:
         self._slots = list(slots)
         self._index = torch.tensor(self._slots, dtype=torch.int64, device=state.device)
         self._hosts = [copy(state.slots[slot]) for slot in self._slots]
-        self._saved: dict[tuple[str, int, int], Tensor] = {}
+        self._cells: dict[tuple[str, int, int], Tensor] = {}  # of one (step, block): [n, ...]
+        self._planes: dict[str, Tensor] = {}  # of all: [steps, L, n, ...]
 
     def save(self, name: str, step: int, block: int) -> None:
         """Remember the rows of a plane at (step, block), once."""
-        if (name, step, block) not in self._saved:
+        if (name, step, block) not in self._cells and name not in self._planes:
             page = self._state.planes[name][step, block]
-            self._saved[name, step, block] = page.index_select(0, self._index)
+            self._cells[name, step, block] = page.index_select(0, self._index)
+
+    def save_all(self, name: str) -> None:
+        """Remember the rows of a small plane everywhere, once: cheaper than place by place."""
+        if name not in self._planes:
+            self._planes[name] = self._state.planes[name].index_select(2, self._index)
 
     def commit(self) -> None:
         """Keep everything."""
         self._state.settle()
-        self._saved.clear()
+        self._cells.clear()
+        self._planes.clear()
         if self._state.log is self:
             self._state.log = None
 
@@ -53,7 +60,9 @@ class Transaction:
             self.commit()
 
     def _restore(self, row: int, slot: int) -> None:
-        for (name, step, block), rows in self._saved.items():
+        for name, pages in self._planes.items():
+            self._state.planes[name][:, :, slot] = pages[:, :, row]
+        for (name, step, block), rows in self._cells.items():
             self._state.planes[name][step, block, slot] = rows[row]
         self._state.slots[slot] = copy(self._hosts[row])
 

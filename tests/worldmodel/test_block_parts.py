@@ -42,7 +42,7 @@ def block_of(index: int) -> Block:
 def test_the_stages_one_after_another_are_the_block(inputs: BlockInputs) -> None:
     x = torch.randn(SESSIONS, VIEWS, TOKENS, WIDTH)
     for index, count in ((0, 1), (1, 2)):
-        residual, y = BlockResidual(block_of(index), inputs), x
+        residual, y = BlockResidual(block_of(index), lambda: inputs), x
         assert len(residual.stages) == count
         for stage in residual.stages:
             assert stage.stages == (stage,)
@@ -54,7 +54,7 @@ def test_the_stages_one_after_another_are_the_block(inputs: BlockInputs) -> None
 def test_single_views_are_computed_as_in_the_whole(inputs: BlockInputs, index: int) -> None:
     x = torch.randn(SESSIONS, VIEWS, TOKENS, WIDTH)
     sessions, views = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 2])
-    for stage in BlockResidual(block_of(index), inputs).stages:
+    for stage in BlockResidual(block_of(index), lambda: inputs).stages:
         part = stage(x[sessions, views].unsqueeze(1), Part(x, sessions, views))
         torch.testing.assert_close(part.squeeze(1), stage(x)[sessions, views], rtol=1e-4, atol=1e-4)
 
@@ -64,14 +64,14 @@ def test_regions_look_at_every_token_of_what_they_see(inputs: BlockInputs, index
     x = torch.randn(SESSIONS, VIEWS, TOKENS, WIDTH)
     sessions, views = torch.tensor([0, 0, 1]), torch.tensor([1, 1, 2])
     tokens = torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [0, 1, 4, 5]])
-    for stage in BlockResidual(block_of(index), inputs).stages:
+    for stage in BlockResidual(block_of(index), lambda: inputs).stages:
         chosen = (sessions[:, None], views[:, None], tokens)
         part = stage(x[chosen].unsqueeze(1), Part(x, sessions, views, tokens))
         torch.testing.assert_close(part.squeeze(1), stage(x)[chosen], rtol=1e-4, atol=1e-4)
 
 
 def test_whole_sessions_are_chosen_without_stages(inputs: BlockInputs) -> None:
-    x, residual = torch.randn(SESSIONS, VIEWS, TOKENS, WIDTH), BlockResidual(block_of(1), inputs)
+    x, residual = torch.randn(SESSIONS, VIEWS, TOKENS, WIDTH), BlockResidual(block_of(1), lambda: inputs)
     sessions = torch.tensor([1])
     torch.testing.assert_close(
         residual(x[sessions], Part(x, sessions)), residual(x)[sessions], rtol=1e-4, atol=1e-4
@@ -81,4 +81,4 @@ def test_whole_sessions_are_chosen_without_stages(inputs: BlockInputs) -> None:
 def test_single_views_of_a_block_that_sees_all_cameras_are_refused(inputs: BlockInputs) -> None:
     x = torch.randn(SESSIONS, VIEWS, TOKENS, WIDTH)
     with pytest.raises(ValueError, match="expected whole sessions, got single views"):
-        BlockResidual(block_of(1), inputs)(x[:1, :1], Part(x, torch.tensor([0]), torch.tensor([0])))
+        BlockResidual(block_of(1), lambda: inputs)(x[:1, :1], Part(x, torch.tensor([0]), torch.tensor([0])))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodel.model.blocks import BlockId, Part
+from worldmodel.model.blocks import Part, PassId, plain_run_stack
 from worldmodel.model.conditioning import APPEARANCE_DIMS, MOTION_DIMS, Conditions
 from worldmodel.model.config import DiTConfig
 from worldmodel.model.dit import DiT, commit_step
@@ -199,23 +199,30 @@ def test_a_reset_slot_behaves_like_a_new_one(model: DiT) -> None:
     torch.testing.assert_close(*results)
 
 
-def test_the_block_seam_sees_every_block_with_its_identity_and_can_narrow_to_some_sessions(
+def test_the_seam_around_the_blocks_sees_all_with_the_identity_of_the_pass_and_can_narrow_to_some_sessions(
     model: DiT,
 ) -> None:
     x, cond = torch.randn(2, VIEWS, 2, CHANNELS, ROWS, COLUMNS), conditions(2, 2)
     cache = new_cache(model)
     fill(model, cache, [0, 1], x, cond, [1])
     embedded, ahead = model.embed(latent(cond, 1)), torch.ones(2, dtype=torch.int64)
-    seen: list[BlockId] = []
+    seen: list[tuple[PassId, int]] = []
+    rows = torch.tensor([1])
 
-    def only_second(residual, h, identity):
-        seen.append(identity)
-        rows = torch.tensor([1])
-        torch.testing.assert_close(residual(h[rows], Part(h, rows)), residual(h)[rows], rtol=1e-4, atol=1e-4)
-        return h + residual(h)
+    def watching(residuals, h, identity):
+        seen.append((identity, len(residuals)))
+        for residual in residuals:
+            some, all_rows = residual(h[rows], Part(h, rows)), residual(h)
+            torch.testing.assert_close(some, all_rows[rows], rtol=1e-4, atol=1e-4)
+            h = h + all_rows
+        return h
 
-    model.denoise(x[:, :, 1], Step(2, 0.5, 0.25), embedded, cache.context([0, 1], ahead), only_second)
-    assert seen == [BlockId(2, block, "denoise") for block in range(CONFIG.depth)]
+    results = [
+        model.denoise(x[:, :, 1], Step(2, 0.5, 0.25), embedded, cache.context([0, 1], ahead), run_stack)
+        for run_stack in (watching, plain_run_stack)
+    ]
+    assert seen == [(PassId(2, "denoise"), CONFIG.depth)]
+    assert torch.equal(*results)
 
 
 def test_the_mask_lets_a_latent_frame_see_its_window_and_the_sink() -> None:

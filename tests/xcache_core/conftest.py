@@ -39,6 +39,12 @@ def run_pass(cache, state, blocks, x, **identity):
     return x
 
 
+def run_chunk(cache, state, blocks, steps, **identity):
+    """All steps [S, B, V, N, C] of a chunk, each as a stack."""
+    passes = cache.enter_chunk(state, **identity)
+    return torch.stack([at.run_stack(blocks, x) for at, x in zip(passes, steps, strict=True)])
+
+
 def exact(blocks, x):
     for block in blocks:
         x = block(x, None)
@@ -92,6 +98,7 @@ def toy():
         make_blocks=make_blocks,
         Counted=Counted,
         run_pass=run_pass,
+        run_chunk=run_chunk,
         exact=exact,
         rollout=rollout,
         walk=walk,

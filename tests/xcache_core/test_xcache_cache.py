@@ -371,17 +371,3 @@ def test_a_fitted_coefficient_finds_a_constant_trend(toy):
     assert telemetry(state, 0)["reason"][0] == ["skipped"]
     assert state.planes["meta"][0, 0, 0, 0, Meta.FIT].item() == pytest.approx(1.0)
     torch.testing.assert_close(got, base + 6 * trend + 2 * trend)
-
-
-def test_the_gate_can_be_compiled_away_from_the_rest(toy):
-    cache = toy.cache(Policy(front=0))
-    calls = []
-
-    def examine(*args):
-        calls.append(len(args))
-        return original(*args)
-
-    original = cache.setup.examine
-    cache.setup = replace(cache.setup, examine=examine)
-    toy.rollout(cache, cache.new_state(1), toy.blocks, toy.walk(2, 1, (1, *toy.shape)), slots=[0])
-    assert calls == [8] * 3

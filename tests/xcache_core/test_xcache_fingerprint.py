@@ -11,6 +11,8 @@ from xcache_core.fingerprint import (
     mean_token,
     relative_l1,
     similarity,
+    similarity_ahead,
+    sizes,
     vector_cosine,
 )
 
@@ -20,7 +22,8 @@ seeds = st.integers(0, 10_000)
 def prints(layout, *tiles):
     members = group_members(layout.tile_groups, torch.device("cpu"))
     samples = torch.tensor(layout.sampled)
-    return *(fingerprint(layout.split(x), samples, members) for x in tiles), members
+    now, old = (fingerprint(layout.split(x), samples) for x in tiles)
+    return now, old, sizes(old, members), members
 
 
 def reference(layout, now, old, action_cosine=None):
@@ -45,8 +48,8 @@ def test_metrics_are_minimum_cosine_and_maximum_deviation_over_all_entries(seed,
     old = torch.randn(2, 3, 20, 8, generator=generator)
     now = old + change * torch.randn(2, 3, 20, 8, generator=generator)
     action = torch.rand(2, 1, generator=generator)
-    p, q, members = prints(layout, now, old)
-    got = similarity(p, q, members, action)
+    p, q, *other = prints(layout, now, old)
+    got = similarity(p, q, *other, action)
     cosine, deviation = reference(layout, now, old, action)
     torch.testing.assert_close(got.cosine.squeeze(1).double(), cosine, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(got.deviation.squeeze(1).double(), deviation, atol=1e-4, rtol=1e-4)
@@ -58,8 +61,8 @@ def test_a_change_in_any_one_view_shows(view):
     old = torch.randn(1, 3, 20, 8, generator=torch.Generator().manual_seed(1))
     now = old.clone()
     now[:, view] *= -1
-    p, q, members = prints(layout, now, old)
-    assert similarity(p, q, members, None).cosine.item() < 0.3
+    p, q, *other = prints(layout, now, old)
+    assert similarity(p, q, *other, None).cosine.item() < 0.3
 
 
 def test_views_cut_apart_are_judged_apart():
@@ -67,8 +70,8 @@ def test_views_cut_apart_are_judged_apart():
     old = torch.randn(1, 3, 20, 8)
     now = old.clone()
     now[:, 1] *= -1
-    p, q, members = prints(layout, now, old)
-    got = similarity(p, q, members, None)
+    p, q, *other = prints(layout, now, old)
+    got = similarity(p, q, *other, None)
     assert got.cosine[0].tolist() == pytest.approx([1, -1, 1], abs=1e-5)
     assert (got.deviation[0, [0, 2]] == 0).all()
 
@@ -76,16 +79,16 @@ def test_views_cut_apart_are_judged_apart():
 def test_the_action_can_be_the_smallest_entry():
     layout = Layout(views=1, tokens=4, channels=8)
     x = torch.randn(1, 1, 4, 8)
-    p, q, members = prints(layout, x, x)
-    assert similarity(p, q, members, torch.tensor([[0.25]])).cosine.item() == 0.25
+    p, q, *other = prints(layout, x, x)
+    assert similarity(p, q, *other, torch.tensor([[0.25]])).cosine.item() == 0.25
 
 
 @given(seeds, st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
 def test_an_input_is_like_itself_in_every_dtype(seed, dtype):
     layout = Layout(views=2, tokens=64, channels=8, samples=9)
     x = (10 * torch.randn(1, 2, 64, 8, generator=torch.Generator().manual_seed(seed))).to(dtype)
-    p, q, members = prints(layout, x, x)
-    got = similarity(p, q, members, None)
+    p, q, *other = prints(layout, x, x)
+    got = similarity(p, q, *other, None)
     assert 1 - 1e-6 < got.cosine.item() <= 1
     assert got.deviation.item() == 0
 
@@ -101,8 +104,25 @@ def test_one_bad_value_in_any_token_makes_the_cosine_not_finite(bad, token):
     old = torch.randn(1, 2, 64, 8)
     now = old.clone()
     now[0, 1, token, 3] = bad
-    p, q, members = prints(layout, now, old)
-    assert not torch.isfinite(similarity(p, q, members, None).cosine).any()
+    p, q, *other = prints(layout, now, old)
+    assert not torch.isfinite(similarity(p, q, *other, None).cosine).any()
+
+
+@given(seeds, st.floats(0.01, 2.0), st.sampled_from(["frame", "view"]))
+def test_what_the_first_input_tells_about_later_blocks_is_what_their_own_inputs_tell(seed, change, cut):
+    layout = Layout(3, 20, 8, grid=(1, 4, 5), groups=((0,), (1, 2)), cut=cut, samples=7)
+    generator = torch.Generator().manual_seed(seed)
+    olds = torch.randn(4, 2, 3, 20, 8, generator=generator).cumsum(0)  # inputs of four blocks
+    move = change * torch.randn(2, 3, 20, 8, generator=generator)
+    action = torch.rand(4, 2, layout.tiles, generator=generator)
+    each = [prints(layout, old + move, old) for old in olds]
+    apart = [similarity(now, *other, cosine) for (now, *other), cosine in zip(each, action, strict=True)]
+    stored = type(each[0][1])(*(torch.stack(part) for part in zip(*(p[1] for p in each), strict=True)))
+    members = each[0][3]
+    ahead = similarity_ahead(each[0][0], stored, sizes(stored, members), members, action)
+    for name in ("cosine", "deviation"):
+        expected = torch.stack([getattr(one, name) for one in apart])
+        torch.testing.assert_close(getattr(ahead, name), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_zero_vectors_are_like_each_other_and_unlike_others():
@@ -117,7 +137,7 @@ def test_relative_l1_is_the_mean_change_over_the_mean_size(seed):
     layout = Layout(views=2, tokens=6, channels=8, groups=((0,), (1,)))
     generator = torch.Generator().manual_seed(seed)
     old, now = torch.randn(2, 1, 2, 6, 8, generator=generator)
-    p, q, _ = prints(layout, now, old)
+    p, q, *_ = prints(layout, now, old)
     assert relative_l1(p, q).item() == pytest.approx(
         ((now - old).abs().mean() / old.abs().mean()).item(), rel=1e-4
     )

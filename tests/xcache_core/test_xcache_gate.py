@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcache_core import Layout, Reason
-from xcache_core.fingerprint import fingerprint, group_members
+from xcache_core.fingerprint import fingerprint, group_members, sizes
 from xcache_core.gate import (
     Always,
     Comparison,
@@ -24,7 +24,8 @@ unit = st.floats(-1, 1)
 
 def compare(now, old):
     members, samples = group_members(LAYOUT.tile_groups, torch.device("cpu")), torch.arange(6)
-    return Comparison(*(fingerprint(LAYOUT.split(x), samples, members) for x in (now, old)), members, None)
+    now, old = (fingerprint(LAYOUT.split(x), samples) for x in (now, old))
+    return Comparison(now, old, sizes(old, members), members, None)
 
 
 def judge(gate, now, old, tau=0.97, max_deviation=2.0):

@@ -23,13 +23,14 @@ from xcache_core.reuse import Transport
 from xcache_core.transaction import Transaction
 
 from ..engine import EngineError
-from ..model.blocks import BlockId, Part, Residual, crosses
+from ..model.blocks import Part, PassId, Residual, crosses
 from ..model.config import FRAMES, DiTConfig, ModelConfig
 from ..model.cycle import CyclePlace
 from ..rig import Rig
 
 ACTION_DIMS = FRAMES * 3  # of the motion vector: the pose deltas, without what tells the place in the cycle
 OFF = "exact"
+SAMPLES = 16  # of 60 tokens of a camera of `S`; the paper's 32 are 4 in 100 of its
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -44,12 +45,14 @@ class CacheChoice:
         cut: what is decided about apart: whole frames, single views, or rows x columns of regions in every view.
         apart: cache attention over time apart from what follows it, in the blocks that attend across cameras. Always so
             unless whole frames are decided about: only then is what single views are computed from their own input.
+        samples: tokens of each camera that are compared.
     """
 
     tiers: Mapping[str, Policy]
     make: Callable[[Plan], XCache] = XCache
     cut: Cut = "frame"
     apart: bool = False
+    samples: int = SAMPLES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "apart", self.apart or self.cut != "frame")
@@ -90,7 +93,6 @@ class SessionCache:
         device: torch.device,
     ) -> None:
         self.choice, self.xcache = choice, choice.make(cache_plan(config, steps, views, groups, choice))
-        self.places = block_places(config.dit, choice.apart)
         self._dtype, self._device = dtype, device
         self.state = self._new_state(1)
         self._free = [0]
@@ -145,7 +147,7 @@ class SessionCache:
 
 
 class CachedChunk:
-    """One chunk of some sessions: a `RunBlock` that decides for every session whether a block is computed.
+    """One chunk of some sessions: a `RunStack` that decides for every session whether a block is computed.
 
     Args:
         cache: of their kind.
@@ -171,27 +173,21 @@ class CachedChunk:
     ) -> None:
         self._cache, self._slots, self._tiers = cache, slots, tiers
         self._gate_ns = cache.state.gate_ns
-        self._places = cache.places
-        self._passes = [
-            cache.xcache.enter(
-                cache.state,
-                slots=slots,
-                chunk=chunks,
-                step=step,
-                role=[role_of(place, cycle) for place in places],
-                action=action,
-                transport=transport,
-            )
-            for step in range(cache.xcache.plan.steps)
-        ]
+        self._passes = cache.xcache.enter_chunk(
+            cache.state,
+            slots=slots,
+            chunk=chunks,
+            role=[role_of(place, cycle) for place in places],
+            action=action,
+            transport=transport,
+        )
 
-    def __call__(self, residual: Residual, x: Tensor, identity: BlockId) -> Tensor:
-        """See `RunBlock`: the block is asked for the sessions, views or regions that need it, and for no others."""
-        places = self._places[identity.block]
-        stages = (residual,) if len(places) == 1 else residual.stages
-        for place, stage in zip(places, stages, strict=True):
-            x = self._passes[identity.step].run_block(place, _asked_for(stage), x)
-        return x
+    def __call__(self, residuals: Sequence[Residual], x: Tensor, identity: PassId) -> Tensor:
+        """See `RunStack`: a block is asked for the sessions, views or regions that need it, and for no others."""
+        stages = residuals
+        if self._cache.choice.apart:
+            stages = [stage for residual in residuals for stage in residual.stages]
+        return self._passes[identity.step].run_stack([_asked_for(stage) for stage in stages], x)
 
     def telemetry(self) -> list[dict[str, Any]]:
         """What happened in each session, once every step is done.
@@ -246,6 +242,7 @@ def cache_plan(config: ModelConfig, steps: int, views: int, groups: Groups, choi
         grid=(1, rows, columns),
         groups=groups,
         cut=choice.cut,
+        samples=choice.samples,
         action_size=ACTION_DIMS,
     )
     return Plan(steps, block_places(config.dit, choice.apart)[-1][-1] + 1, layout)

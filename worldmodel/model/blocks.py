@@ -15,11 +15,10 @@ from .config import DiTConfig
 Role = Literal["denoise", "kv_update"]
 
 
-class BlockId(NamedTuple):
-    """Which call of which block this is. Passed in, never counted."""
+class PassId(NamedTuple):
+    """Which pass over the blocks this is. Passed in, never counted."""
 
     step: int  # denoising step; the number of steps for the KV-update pass
-    block: int
     role: Role
 
 
@@ -65,13 +64,19 @@ class Residual(Protocol):
         ...
 
 
-# Computes x + residual(x), or whatever stands in for it. The cache replaces this function.
-RunBlock = Callable[[Residual, Tensor, BlockId], Tensor]
+# Runs all blocks in order: x + residual(x) of each, or whatever stands in for it. A cache replaces this function.
+RunStack = Callable[[Sequence[Residual], Tensor, PassId], Tensor]
 
 
-def plain_run_block(residual: Residual, x: Tensor, identity: BlockId) -> Tensor:
-    """Compute the block for every session."""
-    return x + residual(x)
+def plain_run_stack(residuals: Sequence[Residual], x: Tensor, identity: PassId) -> Tensor:
+    """Compute every block for every session."""
+    for residual in residuals:
+        x = x + residual(x)
+    return x
+
+
+RunBlock = RunStack
+plain_run_block = plain_run_stack
 
 
 @dataclass(frozen=True)
@@ -169,13 +174,11 @@ class Block(nn.Module):
         return some[0] if len(some) == 1 else torch.cat(some)
 
     def _modulation(self, inputs: BlockInputs, tokens: int, half: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Shift, scale and gate of one of the two halves, [B, V, T N, D], or [B, V, 1, D] of one latent frame."""
-        width, latents = inputs.modulation.shape[-1] // 2, inputs.modulation.shape[2]
+        """Shift, scale and gate of one of the two halves, see `per_token`."""
+        width = inputs.modulation.shape[-1] // 2
         chosen = slice(half * width, (half + 1) * width)
         shared = inputs.modulation[..., chosen] + self.modulation_bias[chosen].to(inputs.modulation.dtype)
-        if latents > 1:
-            shared = shared.repeat_interleave(tokens // latents, dim=2)
-        shift, scale, gate = shared.chunk(3, dim=-1)
+        shift, scale, gate = per_token(shared, tokens).chunk(3, dim=-1)
         return shift, scale, gate
 
 
@@ -184,9 +187,12 @@ Stage = Callable[[Tensor, BlockInputs], Tensor]
 
 
 class BlockResidual:
-    """A block, or a stage of it, bound to the inputs of one pass: what `RunBlock` gets."""
+    """A block, or a stage of it, bound to the inputs of one pass: what `RunStack` gets.
 
-    def __init__(self, block: Block, inputs: BlockInputs, stage: Stage | None = None) -> None:
+    The inputs are asked for when the block is: no one makes them where all blocks are skipped.
+    """
+
+    def __init__(self, block: Block, inputs: Callable[[], BlockInputs], stage: Stage | None = None) -> None:
         self._block, self._inputs, self._stage = block, inputs, stage or block
 
     @property
@@ -199,12 +205,19 @@ class BlockResidual:
 
     def __call__(self, x: Tensor, part: Part | None = None) -> Tensor:
         """See `Residual`."""
-        return self._stage(x, self._inputs if part is None else self._inputs.select(part))
+        inputs = self._inputs()
+        return self._stage(x, inputs if part is None else inputs.select(part))
 
 
 def crosses(config: DiTConfig, index: int) -> bool:
     """Whether a block attends across cameras too, and so has two stages."""
     return index % config.cross_view_every == config.cross_view_every - 1
+
+
+def per_token(values: Tensor, tokens: int) -> Tensor:
+    """Numbers of each latent frame [B, V, T, D] -> those of its tokens [B, V, T N, D], or [B, V, 1, D] of one frame."""
+    latents = values.shape[2]
+    return values if latents == 1 else values.repeat_interleave(tokens // latents, dim=2)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Axes: B sessions, V views, T latent frames (1 when generating), N tokens of a la
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import torch
@@ -12,7 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Memory
-from .blocks import Block, BlockId, BlockInputs, BlockResidual, Role, RunBlock, modulate, plain_run_block
+from .blocks import (
+    Block,
+    BlockInputs,
+    BlockResidual,
+    PassId,
+    Role,
+    RunStack,
+    modulate,
+    per_token,
+    plain_run_stack,
+)
 from .conditioning import Conditioner, Embedded
 from .config import DiTConfig
 from .kv_cache import KVCache, KVShape
@@ -48,7 +59,7 @@ class DiT(nn.Module):
         step: Step,
         cond: Embedded,
         context: KVContext,
-        run_block: RunBlock = plain_run_block,
+        run_stack: RunStack = plain_run_stack,
     ) -> Tensor:
         """One denoising step. Reads the rolling KV, never writes it.
 
@@ -57,12 +68,12 @@ class DiT(nn.Module):
             step: its index, noise level and size.
             cond: embedded conditions with T = 1.
             context: `KVCache.context` of the sessions.
-            run_block: calls the blocks; a cache may stand here.
+            run_stack: calls the blocks; a cache may stand here.
 
         Returns:
             Predicted clean latents [B, V, C, h, w], float32.
         """
-        return self._present(x, step, cond, context, "denoise", run_block)
+        return self._present(x, step, cond, context, "denoise", run_stack)
 
     def kv_update(
         self,
@@ -72,11 +83,11 @@ class DiT(nn.Module):
         cache: KVCache,
         rows: Sequence[int],
         ahead: Tensor,
-        run_block: RunBlock = plain_run_block,
+        run_stack: RunStack = plain_run_stack,
     ) -> None:
         """Write clean latents [B, V, C, h, w] into the rolling KV, `ahead` (int64 [B]) latent frames after the last."""
         context = cache.context(rows, ahead).recording()
-        self._present(x, step, cond, context, "kv_update", run_block)
+        self._present(x, step, cond, context, "kv_update", run_stack)
         assert context.recorder is not None
         cache.commit(rows, *context.recorder.stacked(), ahead)
 
@@ -84,7 +95,7 @@ class DiT(nn.Module):
         """Make clean latents [B, V, C, h, w] the sinks of their sessions."""
         recorder = KVRecorder()
         memory = SinkMemory(self.config.temporal_dims, recorder)
-        self._present(x, step, cond, memory, "kv_update", plain_run_block)
+        self._present(x, step, cond, memory, "kv_update", plain_run_stack)
         cache.write_sink(rows, *recorder.stacked())
 
     def forward(
@@ -106,7 +117,7 @@ class DiT(nn.Module):
         tokens = x.shape[-2] * x.shape[-1]
         config = self.config
         memory = SequenceMemory.build(times, tokens, config.temporal_dims, config.window, sink)
-        return self._run(x, tau, size, cond, memory, 0, "denoise", plain_run_block)
+        return self._run(x, tau, size, cond, memory, 0, "denoise", plain_run_stack)
 
     def new_cache(
         self,
@@ -122,11 +133,11 @@ class DiT(nn.Module):
         return KVCache(shape, slots, dtype, device)
 
     def _present(
-        self, x: Tensor, step: Step, cond: Embedded, memory: Memory, role: Role, run_block: RunBlock
+        self, x: Tensor, step: Step, cond: Embedded, memory: Memory, role: Role, run_stack: RunStack
     ) -> Tensor:
         """One latent frame per session, all at the same step."""
         tau, size = (x.new_full((x.shape[0], 1), value) for value in (step.tau, step.size))
-        return self._run(x[:, :, None], tau, size, cond, memory, step.number, role, run_block)[
+        return self._run(x[:, :, None], tau, size, cond, memory, step.number, role, run_stack)[
             :, :, 0
         ].float()
 
@@ -139,23 +150,27 @@ class DiT(nn.Module):
         memory: Memory,
         step: int,
         role: Role,
-        run_block: RunBlock,
+        run_stack: RunStack,
     ) -> Tensor:
         rows, columns = x.shape[-2:]
         dtype = cond.tokens.dtype
         tokens = x.flatten(-2).transpose(-1, -2).flatten(2, 3).to(self.patch.weight.dtype)  # B V L C
         h = self.patch(tokens).to(dtype) + cond.tokens
         vector = F.silu(cond.vector + self._noise_vector(tau, size)[:, None])  # B V T D
-        inputs = BlockInputs(
-            modulation=self.modulation(vector).to(dtype),
-            grid=self._grid(rows, columns, x.shape[2], x.device),
-            directions=cond.directions,
-            neighbours=cond.neighbours,
-            memory=memory,
-        )
-        for index, block in enumerate(self.blocks):
-            h = run_block(BlockResidual(cast(Block, block), inputs), h, BlockId(step, index, role))
-        shift, scale = self.final_modulation(vector).repeat_interleave(rows * columns, dim=2).chunk(2, dim=-1)
+
+        @cache
+        def inputs() -> BlockInputs:
+            return BlockInputs(
+                modulation=self.modulation(vector).to(dtype),
+                grid=self._grid(rows, columns, x.shape[2], x.device),
+                directions=cond.directions,
+                neighbours=cond.neighbours,
+                memory=memory,
+            )
+
+        residuals = [BlockResidual(cast(Block, block), inputs) for block in self.blocks]
+        h = run_stack(residuals, h, PassId(step, role))
+        shift, scale = per_token(self.final_modulation(vector), h.shape[2]).chunk(2, dim=-1)
         clean = self.head(modulate(h, shift, scale))  # B V L C
         return clean.unflatten(2, (-1, rows, columns)).movedim(-1, -3).float() + cond.guess.float()
 
