@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..engine import EngineError, SessionId
-from ..model.blocks import RunBlock, plain_run_block
+from ..model.blocks import RunStack, plain_run_stack
 from ..model.conditioning import Conditions, Embedded
 from ..model.config import FRAMES
 from ..model.cycle import CyclePlace, place_of
@@ -231,7 +231,7 @@ class DiffusionEngine(SceneEngine):
         embedded = self.model.dit.embed(conditions)
         clock.lap("condition")
         cached = self._enter_cache(kind, group, places, conditions, requests, survey) if kind.cached else None
-        clean = self._denoise(kind, group, places, embedded, cached or plain_run_block)
+        clean = self._denoise(kind, group, places, embedded, cached or plain_run_stack)
         seen = [None] * len(group) if cached is None else cached.telemetry()
         clock.lap("denoise")
         pictures = self._decode(clean, survey.layout, history)  # B V F 3 H W
@@ -280,7 +280,7 @@ class DiffusionEngine(SceneEngine):
         group: Sequence[Staged],
         places: Sequence[CyclePlace],
         embedded: Embedded,
-        run_block: RunBlock,
+        run_stack: RunStack,
     ) -> Tensor:
         """Clean latents [B, V, C, h, w]."""
         size = (self.model.dit.channels, *self.config.latent_size)
@@ -292,7 +292,7 @@ class DiffusionEngine(SceneEngine):
         ahead = torch.tensor([place.ahead for place in places], device=self._device)
         context = self._pools[kind.views].kv.context(rows, ahead)
         return sample(
-            lambda x, step: self.model.dit.denoise(x, step, embedded, context, run_block),
+            lambda x, step: self.model.dit.denoise(x, step, embedded, context, run_stack),
             torch.stack(noise).to(self._device),
             schedule(kind.steps),
         )

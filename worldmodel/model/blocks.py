@@ -75,10 +75,6 @@ def plain_run_stack(residuals: Sequence[Residual], x: Tensor, identity: PassId) 
     return x
 
 
-RunBlock = RunStack
-plain_run_block = plain_run_stack
-
-
 @dataclass(frozen=True)
 class BlockInputs:
     """What all blocks of one pass share."""
