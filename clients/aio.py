@@ -109,7 +109,7 @@ class AsyncClient:
         """Step several sessions at once; a session that fails has its error as value and the others go on."""
         sessions = list(actions)
         items = [self._talk.step_item(s._remote, actions[s], space) for s in sessions]
-        reply = await self._ask(StepMany(id=self._talk.next_id(), steps=items), SteppedMany)
+        reply = await self._ask(StepMany(id=self._talk.next_id(), steps=items, stream=True), SteppedMany)
         results = self._talk.stepped_many([session._remote for session in sessions], reply)
         for session, result in zip(sessions, results, strict=True):
             session.done = result.done if isinstance(result, StepResult) else session.done

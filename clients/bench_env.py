@@ -89,7 +89,7 @@ def rate(url: str, sessions: int, steps: int, choices: Mapping[str, Any]) -> dic
     with closing(envs), connect(url, sessions=sessions, encoding=choices.get("encoding", "jpeg")) as client:
         envs.reset(seed=0)
         for k, session in enumerate(client.sessions):
-            session.reset(SCENARIO, k, rig=choices["rig"])
+            session.reset(SCENARIO, k, rig=choices["rig"], newest_frames=1)
         still = np.zeros((sessions, 2), np.float32)
         actions = dict.fromkeys(client.sessions, still[0])
         ours, bare = Clock(lambda: envs.step(still)), Clock(lambda: client.step_many(actions))

@@ -126,7 +126,7 @@ class Client:
         sessions = list(actions)
         remotes = [session._remote for session in sessions]
         items = [self._talk.step_item(s._remote, actions[s], space) for s in sessions]
-        request = StepMany(id=self._talk.next_id(), steps=items)
+        request = StepMany(id=self._talk.next_id(), steps=items, stream=True)
         results = self._talk.stepped_many(remotes, self._ask(request, SteppedMany))
         for session, result in zip(sessions, results, strict=True):
             session.done = result.done if isinstance(result, StepResult) else session.done
@@ -243,7 +243,8 @@ class Session:
         Args:
             scenario: one of the server's scenarios.
             seed: of everything random.
-            choices: `rig`, `options` (cameras, steps, tier, layout, weather, time_of_day), `mode`, `hold_policy`, `snapshot_every`, `record`.
+            choices: `rig`, `options` (cameras, steps, tier, layout, weather, time_of_day), `mode`, `hold_policy`, `snapshot_every`, `record`,
+                `newest_frames` (of each camera and chunk; fewer frames cost the server less).
         """
         request = self._client._talk.reset(self._remote, scenario, seed, choices)
         self.done = False

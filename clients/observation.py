@@ -18,7 +18,9 @@ class Observation:
     chunk: int  # the chunk that these frames are of; -1 after a reset
     cameras: Mapping[str, Camera]
     encoding: str
-    frames: Mapping[str, list[bytes]] = field(repr=False)  # camera -> F encoded images, oldest first
+    frames: Mapping[str, list[bytes]] = field(
+        repr=False
+    )  # camera -> encoded images, oldest first: F or the newest
     ego_frames: np.ndarray = field(repr=False)  # float64 [F, 7], columns EGO_COLUMNS
     agents: np.ndarray = field(repr=False)  # float32 [N, 8], columns AGENT_COLUMNS, at the last frame
     agent_kinds: list[str] = field(repr=False)

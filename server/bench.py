@@ -3,12 +3,11 @@
 Every part is a function of a running server's URL; `measure` runs them all.
 """
 
+import itertools
 import json
 import os
-import platform
 import signal
 import statistics
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from clients.benchmarking import envelope, write_json
 from clients.client import Session, connect, watch
 from clients.local import local_server
+from worldmodel.engine import FRAMES_PER_CHUNK, ActionChunk, ChunkResult, OpenRequest
 
 from .encode import encode_camera
+from .zero_engine import ZeroEngine
 
 SCENARIO, RIG = "zero", "surround7"
+ACTION = (0.0, 0.1)
 
 
 def server_bench(
@@ -31,29 +34,24 @@ def server_bench(
     quick: Annotated[bool, typer.Option("--quick", help="Within a minute on two cores.")] = False,
 ) -> None:
     """Measure and print."""
-    results = measure(0.25 if quick else 1.0)
-    report = {
-        "hardware": _hardware(),
-        "commit": _commit(),
-        "model_digest": "",
-        "config": {"rig": RIG, "quick": quick},
-    }
-    text = json.dumps(report | {"results": results}, indent=2)
-    typer.echo(text)
+    document = envelope(measure(0.25 if quick else 1.0), {"rig": RIG, "quick": quick})
+    typer.echo(json.dumps(document, indent=2))
     if json_file is not None:
-        json_file.write_text(text + "\n", encoding="utf-8")
+        write_json(document, json_file)
 
 
 def measure(scale: float) -> dict[str, Any]:
     """All results; `scale` 1 takes about two minutes."""
     results: dict[str, Any] = {}
     with local_server("zero", "--set", "breaker_losses=100") as url:
+        seconds = max(2.0, 8 * scale)
         results |= overhead(url, max(50, int(400 * scale)))
-        results["sessions"] = [many(url, count, max(3, int(200 * scale / count))) for count in (1, 8, 64)]
-        limit = encode_limit(max(1.0, 4 * scale))
-        results["session_steps_per_s"] = results["sessions"][-1]["session_steps_per_s"]
-        results["encode_limit_steps_per_s"] = limit
-        results["share_of_encode_limit"] = results["session_steps_per_s"] / limit
+        before = encode_limit(seconds / 2)
+        results["sessions"] = [many(url, count, seconds) for count in (1, 8, 64)]
+        after = encode_limit(seconds / 2)
+        results |= {name: statistics.mean([before[name], after[name]]) for name in before}
+        rate = results["session_steps_per_s"] = results["sessions"][-1]["session_steps_per_s"]
+        results["share_of_encode_limit"] = rate / results["encode_limit_steps_per_s"]
         results |= state_operations(url)
         results |= fan_out(url, viewers=50 if scale >= 1 else 20, seconds=max(3.0, 10 * scale))
         results |= recovery(url, sessions=16)
@@ -67,7 +65,7 @@ def overhead(url: str, steps: int) -> dict[str, float]:
         total, encode = [], []
         for _ in range(steps):
             began_s = time.perf_counter()
-            result = client.session.step([0.0, 0.1])
+            result = client.session.step(ACTION)
             total.append((time.perf_counter() - began_s) * 1e3)
             encode.append(result.timing["encode"])
     p50, p99 = np.percentile(total, [50, 99])
@@ -78,52 +76,64 @@ def overhead(url: str, steps: int) -> dict[str, float]:
     }
 
 
-def many(url: str, sessions: int, rounds: int) -> dict[str, float]:
-    """Lockstep sessions on one socket through step_many."""
+def many(url: str, sessions: int, seconds: float) -> dict[str, float]:
+    """Lockstep sessions on one socket through step_many, each in a world of its own."""
     with connect(url, sessions=sessions) as client:
-        for session in client.sessions:
-            session.reset(SCENARIO, rig=RIG)
-        act = {session: [0.0, 0.1] for session in client.sessions}
+        for seed, session in enumerate(client.sessions):
+            session.reset(SCENARIO, seed, rig=RIG)
+        act = dict.fromkeys(client.sessions, ACTION)
         client.step_many(act)
         took_ms = []
-        began_s = time.perf_counter()
-        for _ in range(rounds):
+        began_s, cpu_s = time.perf_counter(), _cpu_s()
+        while time.perf_counter() - began_s < seconds:
             round_s = time.perf_counter()
             client.step_many(act)
             took_ms.append((time.perf_counter() - round_s) * 1e3)
-        seconds = time.perf_counter() - began_s
+        elapsed_s, cpu_s = time.perf_counter() - began_s, _cpu_s() - cpu_s
     p50, p99 = np.percentile(took_ms, [50, 99])
-    rate = sessions * rounds / seconds
+    steps = sessions * len(took_ms)
     return {
         "sessions": sessions,
-        "session_steps_per_s": rate,
+        "session_steps_per_s": steps / elapsed_s,
         "step_ms_p50": float(p50),
         "step_ms_p99": float(p99),
+        "cpu_ms_per_step": cpu_s * 1e3 / steps,
     }
 
 
-def encode_limit(seconds: float) -> float:
-    """Steps per second if all cores did nothing but encode the same frames."""
-    from worldmodel.engine import OpenRequest
+def encode_limit(seconds: float) -> dict[str, float]:
+    """Steps per second if all cores did nothing but encode the frames of `many`, with one thread each."""
+    chunks = _chunks_of_many(sessions=64, steps=4)
+    threads = len(os.sched_getaffinity(0))
+    began_s, cpu_s = time.perf_counter(), time.process_time()
 
-    from .zero_engine import ZeroEngine
-
-    opened = ZeroEngine().open(OpenRequest(SCENARIO, RIG))
-    frames = np.repeat(opened.frames, 4, axis=1)
-    threads, end_s = os.cpu_count() or 1, time.perf_counter() + seconds
-
-    def work(_: int) -> int:
-        done = 0
-        while time.perf_counter() < end_s:
+    def work(first: int) -> int:
+        for done, frames in enumerate(itertools.islice(itertools.cycle(chunks), first, None)):
+            if time.perf_counter() - began_s > seconds:
+                return done
             for view in frames:
                 encode_camera(view, "jpeg")
-            done += 1
-        return done
+        raise AssertionError("a cycle has no end")
 
-    began_s = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        done = sum(pool.map(work, range(threads)))
-    return done / (time.perf_counter() - began_s)
+        steps = sum(pool.map(work, range(threads)))
+    elapsed_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+    return {
+        "encode_limit_steps_per_s": steps / elapsed_s,
+        "encode_limit_cpu_ms_per_step": cpu_s * 1e3 / steps,
+    }
+
+
+def _chunks_of_many(sessions: int, steps: int) -> list[np.ndarray]:
+    """What the server encodes in `many`, in its order: uint8 [V, F, H, W, 3] each."""
+    engine = ZeroEngine()
+    opened = [engine.open(OpenRequest(SCENARIO, RIG, seed)).session for seed in range(sessions)]
+    action = ActionChunk("controls", np.tile(np.array(ACTION, np.float32), (FRAMES_PER_CHUNK, 1)))
+    frames = []
+    for _ in range(steps):
+        results = engine.step(dict.fromkeys(opened, action)).values()
+        frames += [result.frames for result in results if isinstance(result, ChunkResult)]
+    return frames
 
 
 def state_operations(url: str) -> dict[str, float]:
@@ -177,7 +187,7 @@ def recovery(url: str, sessions: int) -> dict[str, float]:
     with connect(url, sessions=sessions) as client:
         for session in client.sessions:
             session.reset(SCENARIO, rig=RIG, snapshot_every=4)
-        act = {session: [0.0, 0.1] for session in client.sessions}
+        act = dict.fromkeys(client.sessions, ACTION)
         for _ in range(10):
             client.step_many(act)
         before = client.sessions[0].next_chunk
@@ -237,20 +247,15 @@ def _worker_pid() -> int:
     return _children(_front_end_pid())[-1]
 
 
+def _cpu_s() -> float:
+    """Processor time that server and load have used so far."""
+    ticks = 0
+    for pid in (os.getpid(), _front_end_pid(), _worker_pid()):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # utime, stime
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _memory_bytes(_: str) -> int:
     """Resident memory of the front end."""
     return int(Path(f"/proc/{_front_end_pid()}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _hardware() -> dict[str, Any]:
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "gpu": None,
-        "load": os.getloadavg(),
-    }
-
-
-def _commit() -> str:
-    ran = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return ran.stdout.strip()

@@ -21,6 +21,7 @@ class Chunks:
 
     def __init__(self, turns: Turns, keeper: Keeper, metrics: Metrics) -> None:
         self._turns, self._keeper, self._metrics = turns, keeper, metrics
+        self._stage_seconds = {stage: metrics.stage_seconds.labels(stage) for stage in STAGES}
 
     async def step(self, live: LiveSession, item: StepItem) -> Stepped:
         """In lockstep: the next chunk now, or the stored answer to a repeated request."""
@@ -34,6 +35,7 @@ class Chunks:
         assert item is not None
         values = {"space": item.space, "actions": item.actions, "wait_ms": item.deadline_ms}
         values |= live.audience.video_wish([camera["name"] for camera in live.cameras])
+        values |= {"newest": None if live.audience.sees_pictures else live.newest_frames}
         chunk = await self._turns.work(live, staged, StepWork, sent_s=time.monotonic(), **values)
         reply = live.stepped(staged, chunk)
         live.state.commit_step(staged, reply)
@@ -46,13 +48,15 @@ class Chunks:
 
     def publish(self, live: LiveSession, index: int, chunk: Chunk) -> None:
         """To viewers and metrics; the opening has index -1."""
-        live.audience.publish(live.frames(index, chunk))
+        live.shown = index, chunk
+        if len(live.audience):
+            live.audience.publish(live.frames(index, chunk))
         images = [image for camera in chunk.frames.values() for image in camera]
         self._metrics.frames.inc(len(images))
         self._metrics.frame_bytes.labels(live.encoding).inc(sum(map(len, images)))
         for stage, ms in chunk.timing.items():
             if stage in STAGES:
-                self._metrics.stage_seconds.labels(stage).observe(ms / 1e3)
+                self._stage_seconds[stage].observe(ms / 1e3)
         if index >= 0:
             self._metrics.chunks.inc()
             self._metrics.batch_size.observe(chunk.batch)

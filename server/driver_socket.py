@@ -168,8 +168,7 @@ class DriverSocket:
             reply = self._error(error, request.id, getattr(request, "session", None))
         except Exception:
             log.exception("request %s failed", request.type)
-            failure = ProtocolError(ErrorCode.INTERNAL, f"{request.type} failed; see the server's log")
-            reply = self._error(failure, request.id, getattr(request, "session", None))
+            reply = self._bug(request.type, request.id, getattr(request, "session", None))
         await self._send(reply)
 
     async def _answer(self, request: Request) -> Any:
@@ -201,14 +200,41 @@ class DriverSocket:
             raise ProtocolError(
                 ErrorCode.BAD_MESSAGE, "expected every session once in step_many, got one twice"
             )
+        if request.stream:
+            return await self._stream(request)
         results = await asyncio.gather(*(self._step_one(item, request.id) for item in request.steps))
         return SteppedMany.model_construct(id=request.id, results=results)
 
-    async def _step_one(self, item: StepItem, request_id: int) -> Stepped | ErrorReply:
+    async def _stream(self, request: StepMany) -> SteppedMany:
+        """Send what is ready while the rest is made; returns the last part."""
+        ready: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def step(item: StepItem) -> None:
+            ready.put_nowait(await self._step_one(item, request.id))
+
+        steps = [asyncio.create_task(step(item)) for item in request.steps]
+        left = len(steps)
+        try:
+            while True:
+                results = [await ready.get()]
+                while not ready.empty():
+                    results.append(ready.get_nowait())
+                left -= len(results)
+                part = SteppedMany.model_construct(id=request.id, results=results, more=left > 0)
+                if not left:
+                    return part
+                await self._send(part)
+        finally:
+            await asyncio.gather(*steps)  # also when the socket broke: whoever resumes gets their chunks
+
+    async def _step_one(self, item: StepItem, request_id: int) -> Any:
         try:
             return _with_id(await self._hub.step(self._live(item.session), item), request_id)
         except ProtocolError as error:
             return self._error(error, request_id, item.session)
+        except Exception:
+            log.exception("a step of step_many failed")
+            return self._bug("step", request_id, item.session)
 
     async def _fork(self, request: Fork) -> Any:
         live = self._live(request.session)
@@ -244,6 +270,11 @@ class DriverSocket:
         self._hub.metrics.errors.labels(error.code).inc()
         return error_reply(error, request_id, session)
 
+    def _bug(self, kind: str, request_id: int, session: str | None) -> ErrorReply:
+        """What went wrong is in the log alone."""
+        failure = ProtocolError(ErrorCode.INTERNAL, f"{kind} failed; see the server's log")
+        return self._error(failure, request_id, session)
+
     async def _send(self, message: Any) -> None:
         data = pack(message)
         async with self._sending:
@@ -269,6 +300,6 @@ class DriverSocket:
         task.add_done_callback(self._tasks.discard)
 
 
-def _with_id(reply: Stepped, request_id: int) -> Stepped:
-    """A stored reply answers many requests, each with its own id."""
-    return Stepped.model_construct(**{**vars(reply), "id": request_id})
+def _with_id(reply: Stepped, request_id: int) -> Any:
+    """A stored reply answers many requests, each with its own id. Its fields are packed as itself would be."""
+    return {**vars(reply), "id": request_id}

@@ -46,9 +46,10 @@ class Encoders:
         timing: dict[str, float],
         batch: int,
         described: list[dict[str, Any]] | None = None,
+        newest: int | None = None,
     ) -> None:
         """Encode a result's frames and answer `req`. A session alone in its batch is split over all threads."""
-        job = _Job(self, req, result, encoding, cameras, timing, batch, described or [])
+        job = _Job(self, req, result, encoding, cameras, timing, batch, described or [], newest)
         parts = max(1, min(len(cameras), self._config.encode_threads // batch))
         job.left = parts
         self._jobs.add(job)
@@ -77,11 +78,12 @@ class Encoders:
 class _Job:
     """One result on its way out; the thread that finishes the last part answers."""
 
-    def __init__(self, encoders: Encoders, req: int, result: Any, encoding: str, cameras: list[str], timing: dict[str, float], batch: int, described: list[dict[str, Any]]) -> None:  # fmt: skip
+    def __init__(self, encoders: Encoders, req: int, result: Any, encoding: str, cameras: list[str], timing: dict[str, float], batch: int, described: list[dict[str, Any]], newest: int | None) -> None:  # fmt: skip
         self.left = 1
         self._encoders, self._req, self._result = encoders, req, result
         self._encoding, self._cameras, self._timing = encoding, cameras, timing
         self._batch, self._described = batch, described
+        self._first = -newest if newest else None  # index of the oldest frame that is encoded
         self._frames: dict[str, list[bytes]] = {}
         self._lock = threading.Lock()
         self._began_s = time.monotonic()
@@ -89,8 +91,8 @@ class _Job:
     def run(self, part: int, parts: int) -> None:
         try:
             for view in range(part, len(self._cameras), parts):
-                images = encode_camera(self._result.frames[view], self._encoding)
-                self._frames[self._cameras[view]] = images
+                frames = self._result.frames[view, self._first :]
+                self._frames[self._cameras[view]] = encode_camera(frames, self._encoding)
             with self._lock:
                 self.left -= 1
                 last = self.left == 0

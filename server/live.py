@@ -41,6 +41,7 @@ class LiveSession:
     setup: Reset | None = None  # the reset that made this world
     cameras: list[dict[str, Any]] = field(default_factory=list)
     observation: dict[str, Any] = field(default_factory=dict)  # fields of the last reply
+    shown: tuple[int, Chunk] | None = None  # what a viewer sees who comes now
     progress_m: float = 0.0
     ended: bool = False
     snapshot_every: int = 0
@@ -61,6 +62,11 @@ class LiveSession:
     def engine(self) -> str:
         """What runs it."""
         return self.worker.engine_name
+
+    @property
+    def newest_frames(self) -> int | None:
+        """How many of each camera's newest frames its driver wants; None is all."""
+        return None if self.setup is None else self.setup.newest_frames
 
     def info(self) -> SessionInfo:
         """Where it stands."""
@@ -91,9 +97,10 @@ class LiveSession:
 
     def observe(self, chunk: Chunk) -> None:
         """Remember what the driver sees now."""
-        self.observation = {
-            name: getattr(chunk, name) for name in ("frames", "ego", "agents", "agent_kinds", "metrics")
-        }
+        self.observation = _world(chunk)
+        if newest := self.newest_frames:  # more were encoded if a viewer watches
+            frames = {name: images[-newest:] for name, images in chunk.frames.items()}
+            self.observation["frames"] = frames
         self.progress_m = float(chunk.metrics["route_progress_m"][-1])
 
     def started(self, request_id: int, chunk: Chunk) -> Started:
@@ -142,5 +149,10 @@ class LiveSession:
             encoding=self.encoding,
             timing=chunk.timing,
             outcome=chunk.outcome,
-            **self.observation,
+            **_world(chunk),
         )
+
+
+def _world(chunk: Chunk) -> dict[str, Any]:
+    """The fields that every reply with a world has."""
+    return {name: getattr(chunk, name) for name in ("frames", "ego", "agents", "agent_kinds", "metrics")}

@@ -10,12 +10,12 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import zmq
-import zmq.asyncio
 
 from .channel import WorkerConfig, config_line
-from .launcher import Receive, WorkerLostError
+from .launcher import Receive
 
 log = logging.getLogger("roadloop.pool")
 
@@ -26,8 +26,7 @@ class LocalLauncher:
     def __init__(self, python: str = sys.executable) -> None:
         self._python = python
         self._folder = Path()
-        self._context: zmq.asyncio.Context | None = None
-        self._receiving: asyncio.Task[None] | None = None
+        self._context: zmq.Context[Any] | None = None
 
     @property
     def address(self) -> str:
@@ -37,12 +36,15 @@ class LocalLauncher:
     async def open(self, receive: Receive) -> None:
         """Open the private socket."""
         self._folder = Path(tempfile.mkdtemp(prefix="roadloop-"))  # mode 0700
-        self._context = zmq.asyncio.Context()
-        self.router = self._context.socket(zmq.ROUTER)
-        self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self.router.linger = 0
-        self.router.bind(self.address)
-        self._receiving = asyncio.create_task(self._receive(receive))
+        self._context = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.sndhwm = 0  # never full: a session has one operation in flight
+        self._router.linger = 0
+        self._router.bind(self.address)
+        self._receive, self._loop = receive, asyncio.get_running_loop()
+        # Not zmq.asyncio, whose futures cost more per message than the messages.
+        self._loop.add_reader(self._router.FD, self._take)
 
     async def launch(self, config: WorkerConfig) -> "LocalWorker":
         """Start a process; its stdin stays open: the end of it tells the worker that we are gone."""
@@ -55,17 +57,23 @@ class LocalLauncher:
 
     async def close(self) -> None:
         """Close the socket and remove the folder."""
-        if self._receiving is not None:
-            self._receiving.cancel()
-            await asyncio.gather(self._receiving, return_exceptions=True)
         if self._context is not None:
+            self._loop.remove_reader(self._router.FD)
             self._context.destroy(linger=0)
+            self._context = None
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _receive(self, receive: Receive) -> None:
-        while True:
-            _, data = await self.router.recv_multipart()
-            receive(data)
+    def send(self, worker: bytes, messages: list[bytes]) -> None:
+        """To the worker of this identity, without waiting. Raises zmq.ZMQError if it is gone."""
+        self._router.send_multipart([worker, *messages], zmq.NOBLOCK)
+        self._loop.call_soon(self._take)  # sending may have used up the descriptor's signal
+
+    def _take(self) -> None:
+        """One message, and again in the loop's next round: the descriptor signals only that there are new ones."""
+        if self._context is not None and self._router.poll(0):
+            self._loop.call_soon(self._take)
+            _, data = self._router.recv_multipart(zmq.NOBLOCK)
+            self._receive(data)
 
 
 class LocalWorker:
@@ -74,13 +82,20 @@ class LocalWorker:
     def __init__(self, launcher: LocalLauncher, identity: bytes, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self._launcher, self._identity = launcher, identity
+        self._outbox: list[bytes] = []
 
     async def send(self, data: bytes) -> None:
-        """See `WorkerHandle.send`."""
+        """See `WorkerHandle.send`. What is sent in one round of the loop arrives together: sessions stepped at once run at once."""
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._post)
+        self._outbox.append(data)
+
+    def _post(self) -> None:
+        messages, self._outbox = self._outbox, []
         try:
-            await self._launcher.router.send_multipart([self._identity, data])
+            self._launcher.send(self._identity, messages)
         except zmq.ZMQError:
-            raise WorkerLostError(self._identity.decode()) from None
+            self.kill()  # its end, reported with its cause, fails the work: everybody hears it in one order
 
     async def ended(self) -> str:
         """`exit CODE`."""

@@ -71,8 +71,9 @@ class Logbook:
 
     def restore(self, snapshot: Snapshot) -> None:
         """The session goes on from a snapshot, whoever took it."""
-        _, cameras, encoding = snapshot.setup
+        setup, cameras, encoding = snapshot.setup
         values = {**_named(snapshot), "cameras": cameras, "encoding": encoding}
+        values |= {"newest_frames": setup.newest_frames}
         if snapshot.handle not in self._known:
             values |= {"state": snapshot.state, "seen": _last_frame(snapshot.observation)}
         self._write("restore", **values)

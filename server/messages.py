@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.protocol import pack, unpack
 
-WORKER_PROTOCOL = 4
+WORKER_PROTOCOL = 5
 MAX_BYTES = 1 << 30  # a snapshot of a large model is the largest message
 
 
@@ -43,6 +43,7 @@ class StepWork:
     wait_ms: float | None = None
     video: list[str] = field(default_factory=list)  # cameras that somebody watches as a video stream
     video_key: bool = False  # ... and somebody has to start with this chunk
+    newest: int | None = None  # how many of each camera's newest frames to encode as pictures; None is all
 
 
 @dataclass(frozen=True)
@@ -220,12 +221,12 @@ TO_WORKER = (
 )
 TO_FRONT_END = (Ready, Unfit, Heartbeat, Chunk, Video, State, Map, Done, Failed)
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*TO_WORKER, *TO_FRONT_END)}
+FIELDS = {name: {item.name for item in fields(kind)} for name, kind in KINDS.items()}
 
 
 def to_bytes(message: Any) -> bytes:
     """One message as bytes."""
-    values = {item.name: getattr(message, item.name) for item in fields(message)}
-    return pack({"kind": type(message).__name__, **values})
+    return pack({"kind": type(message).__name__, **vars(message)})
 
 
 def from_bytes(data: bytes) -> Any:
@@ -235,9 +236,9 @@ def from_bytes(data: bytes) -> Any:
         ValueError: not one of this version's messages.
     """
     values = unpack(data, MAX_BYTES)
-    kind = KINDS.get(values.pop("kind", ""))
-    if kind is None or {item.name for item in fields(kind)} != set(values):
+    kind = values.pop("kind", "")
+    if FIELDS.get(kind) != values.keys():
         raise ValueError(
             f"expected a worker message of version {WORKER_PROTOCOL}, got fields {sorted(values)}"
         )
-    return kind(**values)
+    return KINDS[kind](**values)

@@ -1,12 +1,15 @@
 """From an engine's result to the fields of the wire, pixels aside."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from clients.protocol.replies import EGO_COLUMNS
 from worldmodel.engine import ChunkResult
+from worldmodel.scene.checks import FrameChecks
+
+CHECKS = tuple(item.name for item in fields(FrameChecks))
 
 
 def observe(result: ChunkResult) -> dict[str, Any]:
@@ -28,8 +31,7 @@ def observe(result: ChunkResult) -> dict[str, Any]:
 
 def _metrics(result: ChunkResult) -> dict[str, Any]:
     """Every check as a list of F values, plus time and lights at the last frame."""
-    checks = [asdict(check) for check in result.checks]
-    metrics: dict[str, Any] = {name: [check[name] for check in checks] for name in checks[0]}
+    metrics: dict[str, Any] = {name: [getattr(check, name) for check in result.checks] for name in CHECKS}
     metrics["time_s"] = [state.time_s for state in result.states]
     metrics["lights"] = list(result.states[-1].lights)
     if result.free_drive_m:

@@ -106,6 +106,7 @@ class _Player:
         self._session: SessionId | None = None
         self._cameras: list[dict[str, Any]] = []
         self._kept: dict[str, bytes] = {}  # handle -> state
+        self._newest: int | None = None  # how many of each camera's newest frames the driver got
 
     def follow(self, record: Record) -> Moment | None:
         """Do what was done; a moment if there is something to see."""
@@ -124,7 +125,7 @@ class _Player:
         return None
 
     def _open(self, record: Record) -> Moment:
-        options = record["options"]
+        options, self._newest = record["options"], record.get("newest_frames")
         cameras = options["cameras"]
         chosen = SessionOptions(**options | {"cameras": tuple(cameras) if cameras else None})
         request = OpenRequest(record["scenario"], record["rig"], record["seed"], chosen)
@@ -135,7 +136,7 @@ class _Player:
         return self._moment(record, result)
 
     def _restore(self, record: Record) -> None:
-        self._encoding = record["encoding"]
+        self._encoding, self._newest = record["encoding"], record.get("newest_frames")
         if "state" in record:
             state = record["state"]
             if hashlib.sha256(state).hexdigest() != record["digest"]:
@@ -163,7 +164,8 @@ class _Player:
             camera["name"]: encode_camera(result.frames[view], self._encoding)
             for view, camera in enumerate(self._cameras)
         }
-        difference = _difference(record, result, frames)
+        seen = {name: images[-(self._newest or 0) :] for name, images in frames.items()}
+        difference = _difference(record, result, seen)
         return Moment(record, result, self._cameras, self._encoding, frames, difference)
 
 

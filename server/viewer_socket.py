@@ -74,7 +74,8 @@ class ViewerSocket:
         self._authorize(request)
         live = self._hub.find(request.session, owner=None)
         if self._viewer is None:
-            self._live, self._viewer = live, live.audience.join()
+            last = None if live.shown is None else live.frames(*live.shown)
+            self._live, self._viewer = live, live.audience.join(last)
         elif live is not self._live:
             raise ProtocolError(
                 ErrorCode.BAD_STATE, "expected the session that this socket watches", fatal=True

@@ -85,32 +85,38 @@ class Audience:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._viewers: set[Viewer] = set()
-        self._last: Broadcast | None = None
         self._without_video: dict[int, Frames] = {}  # chunk -> its message, oldest first
 
     def __len__(self) -> int:
         return len(self._viewers)
 
-    def join(self) -> Viewer:
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether anybody watches the frames themselves, not a stream of them."""
+        return any(not viewer.video for viewer in self._viewers)
+
+    def join(self, last: Frames | None = None) -> Viewer:
         """A new viewer, which at once gets the last chunk. Raises TOO_MANY."""
         if len(self._viewers) >= self._limit:
             raise ProtocolError(ErrorCode.TOO_MANY, f"expected at most {self._limit} viewers", fatal=True)
         viewer = Viewer()
         self._viewers.add(viewer)
-        if self._last is not None:
-            viewer.put(self._last)
+        if last is not None:
+            viewer.put(Broadcast(last))
         return viewer
 
     def leave(self, viewer: Viewer) -> int:
         """The viewer is gone; how many chunks it missed."""
         self._viewers.discard(viewer)
+        if not self._viewers:
+            self._without_video.clear()
         return viewer.dropped
 
     def publish(self, message: Frames | Notice) -> None:
         """Show a message to everybody, without waiting. Chunks of a stream come by `publish_video`, openings do not."""
         broadcast, streamed = Broadcast(message), False
         if isinstance(message, Frames):
-            self._last, streamed = broadcast, message.chunk >= 0
+            streamed = message.chunk >= 0
             self._await_video(message)
         for viewer in self._viewers:
             if not (viewer.video and streamed):

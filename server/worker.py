@@ -7,6 +7,7 @@ its own. Knows nothing of clients, tokens or the wire protocol's order.
 
 import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import resource
@@ -87,7 +88,7 @@ class Worker:
             self.flush()
             self.socket.poll()
         while self.socket.poll(0):
-            self.handle(from_bytes(self.socket.recv()))
+            self.take()
 
     def flush(self) -> None:
         """Let the engine do what it left for later, after the replies; a message that comes first goes first."""
@@ -116,7 +117,12 @@ class Worker:
             left_ms = (deadline_s - time.monotonic()) * 1e3
             if left_ms <= 0 or not self.socket.poll(ceil(left_ms)):
                 return
-            self.handle(from_bytes(self.socket.recv()))
+            self.take()
+
+    def take(self) -> None:
+        """Take what the front end sent at once."""
+        for data in self.socket.recv_multipart():
+            self.handle(from_bytes(data))
 
     def take_batch(self) -> dict[str, StepWork]:
         """The sessions that run now, first come first; those whose deadline has passed are answered instead."""
@@ -149,7 +155,9 @@ class Worker:
             timing = {"queue": (began_s - work.sent_s) * 1e3, "engine": engine_ms, **result.timings_ms}
             if name in self.flush_ms:
                 timing["flush"] = self.flush_ms.pop(name)
-            self.encoders.submit(work.req, result, *self.encodings[name], timing, len(batch))
+            self.encoders.submit(
+                work.req, result, *self.encodings[name], timing, len(batch), newest=work.newest
+            )
             if work.video:
                 cameras = self.encodings[name][1]
                 frames = {camera: result.frames[cameras.index(camera)] for camera in work.video}
@@ -298,6 +306,7 @@ def run(config: WorkerConfig, context: zmq.Context[Any]) -> None:
     except (ValueError, TypeError, ImportError) as error:  # wrong options, no weights, no such engine
         connect(context, config.address, config.name).send(to_bytes(Unfit(config.name, str(error))))
         raise SystemExit(f"error: {error}") from None
+    gc.freeze()  # a full collection that looks at torch stops everything for 130 ms
     threading.Thread(target=_beat, args=(config, context, worker.encoders), daemon=True).start()
     worker.run_forever()
 

@@ -42,7 +42,7 @@ class Worlds:
         setup = request.model_copy(
             update={"rig": request.rig or self._pool.describe(live.engine).default_rig}
         )
-        self._check(setup)
+        self._check(live, setup)
         async with self._turns.turn(live):
             staged = live.state.begin("reset")
             chunk = await self._turns.work(live, staged, OpenWork, encoding=encoding, **_open_values(setup))
@@ -101,12 +101,17 @@ class Worlds:
             live.state.commit(staged)
             return [self._copy(live, name) for name in names]
 
-    def _check(self, setup: Reset) -> None:
+    def _check(self, live: LiveSession, setup: Reset) -> None:
         for kind, name in (("scenario", setup.scenario), ("rig", setup.rig or "")):
             if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
                 raise ProtocolError(
                     ErrorCode.BAD_REQUEST, f"expected the name of a {kind}, got the path {name!r}"
                 )
+        frames = self._pool.describe(live.engine).frames_per_chunk
+        if setup.newest_frames is not None and setup.newest_frames > frames:
+            raise ProtocolError(
+                ErrorCode.BAD_REQUEST, f"expected newest_frames of 1 to {frames}, got {setup.newest_frames}"
+            )
         if setup.record and self._config.record_dir is None:
             raise ProtocolError(
                 ErrorCode.BAD_REQUEST, "expected a server that records, got one without record_dir"

@@ -33,7 +33,8 @@ class Fleet:
         self.link = Link(config, count)
         self._threads = ThreadPoolExecutor(min(count, os.cpu_count() or 1), "roadloop-decode")
         try:
-            server, worlds = self.link.client.server, Worlds(config)
+            server = self.link.client.server
+            worlds = Worlds(config, server.frames_per_chunk)
             self.frames_per_second = 1e6 / server.dt_us
             self.steps_per_second = self.frames_per_second / server.frames_per_chunk
             self.scale = action_scale(config, server)

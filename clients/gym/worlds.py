@@ -16,10 +16,17 @@ OPTIONS = ("scenario", "world_seed")  # of reset
 
 
 class Worlds:
-    """The worlds of one client; what one of its sessions has kept, the others restore too."""
+    """The worlds of one client; what one of its sessions has kept, the others restore too.
 
-    def __init__(self, config: DriveConfig) -> None:
+    Args:
+        config: of the environment.
+        frames_per_chunk: of the server, which sends no more of them than are looked at.
+    """
+
+    def __init__(self, config: DriveConfig, frames_per_chunk: int) -> None:
         self._config = config
+        wanted = config.frame_stack if config.frame_stack < frames_per_chunk else None
+        self._choices = {**config.choices, "newest_frames": wanted}
         self._handles: OrderedDict[World, str | None] = OrderedDict()  # None: begun once, not kept
 
     def draw(self, rng: np.random.Generator, seed: int | None, options: dict[str, Any] | None) -> World:
@@ -54,7 +61,7 @@ class Worlds:
                     raise
                 del self._handles[world]
         scenario, seed = world
-        seen = session.reset(scenario, seed, **self._config.choices)
+        seen = session.reset(scenario, seed, **self._choices)
         self._remember(world, session)
         return seen
 

@@ -1,6 +1,7 @@
 """What the server sends: one model per message. Clients ignore unknown fields and unknown notices.
 
-`frames` maps each camera to its F encoded images, oldest first: JPEG or PNG files, or raw RGB bytes of height x width x 3.
+`frames` maps each camera to its F encoded images, oldest first: JPEG or PNG files, or raw RGB bytes of height x width x 3. A
+driver that asked for its `newest_frames` alone gets fewer.
 """
 
 from typing import Annotated, Any, Literal
@@ -180,11 +181,12 @@ class ErrorReply(_Message):
 
 
 class SteppedMany(_Message):
-    """Answer to step_many: results in the order of the steps."""
+    """Answer to step_many: results in the order of the steps; with `stream` parts of it, in the order of readiness."""
 
     type: Literal["stepped_many"] = "stepped_many"
     id: int
     results: list[Annotated[Stepped | ErrorReply, Field(discriminator="type")]]
+    more: bool = False  # whether other parts follow
 
 
 class SnapshotTaken(_Message):

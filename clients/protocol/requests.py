@@ -95,7 +95,11 @@ class SessionChoices(_Message):
 
 
 class Reset(_Request):
-    """Start (or start again) the session's world. `snapshot_every` > 0 lets it survive the loss of a worker."""
+    """Start (or start again) the session's world.
+
+    `snapshot_every` > 0 lets it survive the loss of a worker. With `newest_frames` = n the driver gets the n newest frames of
+    each camera and chunk: the server encodes no others, unless a viewer watches.
+    """
 
     type: Literal["reset"] = "reset"
     session: Name | None = None
@@ -107,6 +111,7 @@ class Reset(_Request):
     hold_policy: HoldPolicy = "coast"
     snapshot_every: Annotated[int, Field(ge=0, le=100_000)] | None = None
     record: bool = False
+    newest_frames: Annotated[int, Field(ge=1, le=64, strict=True)] | None = None  # None is all
 
 
 class StepItem(_Message):
@@ -127,10 +132,15 @@ class Step(StepItem):
 
 
 class StepMany(_Request):
-    """Generate the next chunk of many sessions; one reply holds a result or an error for each."""
+    """Generate the next chunk of many sessions; a result or an error for each.
+
+    With `stream` the reply comes in parts, in the order in which results are ready: the driver reads some while the server
+    makes the others.
+    """
 
     type: Literal["step_many"] = "step_many"
     steps: Annotated[list[StepItem], Field(min_length=1, max_length=MAX_SESSIONS_PER_SOCKET)]
+    stream: bool = False
 
 
 class Snapshot(_Request):

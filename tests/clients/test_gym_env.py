@@ -102,6 +102,28 @@ def test_cameras_sizes_stacks_and_ego_columns_can_be_chosen(make: Make) -> None:
     assert steps[1][0]["ego"][1] > steps[0][0]["ego"][1] > 0
 
 
+@pytest.mark.parametrize(("frame_stack", "sent"), [(1, 1), (3, 3), (4, 4), (6, 4)])
+def test_frames_that_nobody_looks_at_are_not_sent(
+    make: Make, monkeypatch: pytest.MonkeyPatch, frame_stack: int, sent: int
+) -> None:
+    everything = drive(make(frame_stack=8), 3)
+    sizes: set[int] = set()
+    many = clients.client.Client.step_many
+
+    def listen(*arguments: Any) -> Any:
+        results = many(*arguments)
+        sizes.update(len(images) for result in results.values() for images in result.frames.values())  # type: ignore[union-attr]
+        return results
+
+    monkeypatch.setattr(clients.client.Client, "step_many", listen)
+    seen = drive(make(frame_stack=frame_stack), 3)
+    assert sizes == {sent}
+    for (mine, *_), (every, *_) in zip(seen, everything, strict=True):
+        np.testing.assert_array_equal(
+            mine["image_front_wide"], every["image_front_wide"][..., -3 * frame_stack :]
+        )
+
+
 def test_shrinking_takes_means_of_areas() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
     means = picture.reshape(4, 2, 4, 3, 3).mean(axis=(1, 3))

@@ -122,9 +122,10 @@ REQUESTS = {
         rig="front1",
         options=SessionChoices(cameras=["front"], weather="rain", time_of_day="dusk"),
         mode="realtime",
+        newest_frames=1,
     ),
     "step": Step(id=3, session="s-1", chunk=3, actions=ACTIONS, deadline_ms=500.0),
-    "step_many": StepMany(id=4, steps=[StepItem(session="s-1", chunk=3, actions=ACTIONS)]),
+    "step_many": StepMany(id=4, steps=[StepItem(session="s-1", chunk=3, actions=ACTIONS)], stream=True),
     "snapshot": Snapshot(id=5, session="s-1"),
     "restore": Restore(id=6, session="s-1", handle="snap-1"),
     "fork": Fork(id=7, session="s-1", count=2),
@@ -185,6 +186,7 @@ REPLIES = {
             STEPPED,
             ErrorReply(id=4, session="s-2", code=ErrorCode.OUT_OF_ORDER, message="expected chunk 3, got 9"),
         ],
+        more=True,
     ),
     "snapshot_taken": SnapshotTaken(
         id=5, session="s-1", handle="snap-1", next_chunk=4, size_bytes=10, digest="0" * 64

@@ -187,6 +187,51 @@ def test_a_socket_may_drive_many_sessions(url: str, info: dict[str, Any]) -> Non
     socket.closing.close()
 
 
+def test_results_of_many_sessions_may_come_one_by_one(url: str, info: dict[str, Any]) -> None:
+    socket = Socket(url)
+    names = [s.session for s in socket.ask("hello", sessions=3, encoding="raw").sessions]
+    for name in names:
+        socket.ask("reset", session=name, **setup(info))
+    chunks = dict.fromkeys(names, 0) | {names[1]: 5}
+    steps = [{"session": name, "chunk": chunk, "actions": actions()} for name, chunk in chunks.items()]
+    parts = [socket.ask("step_many", steps=steps, stream=True)]
+    while parts[-1].more:
+        parts.append(socket.reply())
+    assert {part.id for part in parts} == {3 + 2}
+    results = {result.session: result for part in parts for result in part.results}
+    assert sum(len(part.results) for part in parts) == 3
+    assert results[names[0]].frames == results[names[2]].frames
+    assert results[names[1]].code == "OUT_OF_ORDER"
+    again = socket.ask("step_many", steps=steps[:1])
+    assert not again.more
+    assert again.results[0].frames == results[names[0]].frames
+    for name in names:
+        assert socket.ask("close", session=name).type == "closed"
+    socket.closing.close()
+
+
+def test_who_hangs_up_amid_the_results_gets_them_again(url: str, info: dict[str, Any]) -> None:
+    first = Socket(url)
+    sessions = first.ask("hello", sessions=3, encoding="raw").sessions
+    for session in sessions:
+        first.ask("reset", session=session.session, **setup(info))
+    steps = [{"session": s.session, "chunk": 0, "actions": actions()} for s in sessions]
+    first.wire.send(pack({"type": "step_many", "id": 9, "steps": steps, "stream": True}))
+    first.reply()
+    first.wire.socket.close()  # no goodbye
+    second = Socket(url)
+    resume = [{"session": s.session, "token": s.resume_token} for s in sessions]
+    second.ask("hello", encoding="raw", resume=resume)
+    for _ in range(2):
+        results = second.ask("step_many", steps=steps).results
+        assert [result.chunk for result in results] == [0, 0, 0]
+    after = second.ask("step_many", steps=[each | {"chunk": 1} for each in steps]).results
+    assert [result.chunk for result in after] == [1, 1, 1]
+    for session in sessions:
+        second.ask("close", session=session.session)
+    second.closing.close()
+
+
 # Reset and step ---------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +255,55 @@ def test_a_step_shows_the_chunk_frame_by_frame(world: Socket) -> None:
     assert len(stepped.metrics["off_road"]) == frames
     assert isinstance(stepped.reward, float)
     assert stepped.ego[-1, 3] > stepped.ego[0, 3] - 1e-6  # it was told to accelerate
+
+
+def test_a_driver_may_ask_for_the_newest_frames_alone(world: Socket, info: dict[str, Any]) -> None:
+    every = [step(world, k).frames for k in range(2)]
+    started = world.ask("reset", **setup(info, newest_frames=1))
+    assert isinstance(started, Started), started
+    assert started.ego.shape[0] == 1
+    first = step(world, 0)
+    assert first.frames == {camera: images[-1:] for camera, images in every[0].items()}
+    assert first.ego.shape[0] == world.welcome.frames_per_chunk  # type: ignore[attr-defined]
+    assert step(world, 0).frames == first.frames
+    handle = world.ask("snapshot").handle
+    world.ask("reset", **setup(info))
+    restored = world.ask("restore", handle=handle)
+    assert restored.frames == first.frames
+    assert step(world, 1).frames == {camera: images[-1:] for camera, images in every[1].items()}
+
+
+def test_a_viewer_sees_all_frames_of_a_driver_that_asked_for_the_newest(
+    world: Socket, url: str, info: dict[str, Any]
+) -> None:
+    world.ask("reset", **setup(info, newest_frames=2))
+    viewer = Socket(url, "/v1/view")
+    viewer.ask("watch", session=world.welcome.sessions[0].session)  # type: ignore[attr-defined]
+    viewer.reply()
+    driven, seen = step(world, 0), viewer.reply()
+    for camera, images in seen.frames.items():
+        assert len(images) == world.welcome.frames_per_chunk  # type: ignore[attr-defined]
+        assert driven.frames[camera] == images[-2:]
+    viewer.closing.close()
+
+
+@pytest.mark.parametrize(
+    ("newest_frames", "code"),
+    [
+        (0, "BAD_MESSAGE"),
+        (-1, "BAD_MESSAGE"),
+        ("1", "BAD_MESSAGE"),
+        (1.5, "BAD_MESSAGE"),
+        (64, "BAD_REQUEST"),
+    ],
+)
+def test_a_number_of_frames_that_no_chunk_has_is_refused(
+    world: Socket, info: dict[str, Any], newest_frames: Any, code: str
+) -> None:
+    refused = world.ask("reset", **setup(info, newest_frames=newest_frames))
+    assert (refused.code, refused.fatal) == (code, False)
+    assert "newest_frames" in refused.message
+    assert step(world, 0).chunk == 0
 
 
 def test_the_same_seed_and_actions_give_the_same_bytes(world: Socket, info: dict[str, Any]) -> None:

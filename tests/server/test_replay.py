@@ -79,6 +79,27 @@ def test_a_session_that_goes_back_to_its_own_snapshot_replays(drive: Any) -> Non
     assert (report.same, report.chunks) == (True, 8), report
 
 
+def test_a_driver_that_got_the_newest_frames_alone_replays_also_after_a_restore(drive: Any) -> None:
+    handles = []
+
+    def keep(session: Session) -> None:
+        steps(session, 2)
+        handles.append(session.snapshot().handle)
+
+    def back(session: Session) -> None:  # into a recording that does not lead there
+        steps(session, 1)
+        session.restore(handles[0])
+        steps(session, 2)
+
+    def forget_newest(record: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in record.items() if name != "newest_frames"}
+
+    for what in (keep, back):
+        path = drive(what, newest_frames=1)[0]
+        assert replay(path).same, replay(path)
+        assert "frames" in str(replay(rewrite(path, forget_newest)))
+
+
 def test_a_session_that_was_restored_from_another_ones_snapshot_replays(drive: Any, server: Any) -> None:
     def give(session: Session) -> None:
         steps(session, 3)

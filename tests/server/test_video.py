@@ -202,8 +202,8 @@ async def test_a_stream_begins_with_a_keyframe_that_is_asked_for_once() -> None:
 
 async def test_a_newcomer_sees_pictures_until_its_stream_begins() -> None:
     audience = Audience(limit=9)
-    audience.publish(message(4))
-    viewer = video_viewer(audience)
+    viewer = audience.join(message(4))
+    viewer.choose(None, True, 0.0)
     assert await seen(viewer) == (4, "jpeg")
     show(audience, 5, key=True)
     assert await seen(viewer) == (5, "h264")

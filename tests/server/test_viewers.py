@@ -35,9 +35,8 @@ async def test_a_slow_viewer_gets_the_newest_chunk_only() -> None:
 
 
 async def test_a_newcomer_sees_the_last_chunk_at_once() -> None:
-    audience = Audience(limit=2)
-    audience.publish(frames(7))
-    assert parse_reply(await audience.join().take()).chunk == 7  # type: ignore[union-attr]
+    viewer = Audience(limit=2).join(frames(7))
+    assert parse_reply(await asyncio.wait_for(viewer.take(), 10)).chunk == 7  # type: ignore[union-attr]
 
 
 async def test_viewers_of_the_same_cameras_share_the_same_bytes() -> None:
