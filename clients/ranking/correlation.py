@@ -1,6 +1,6 @@
 """How alike two rankings are. Pure functions of scores [P, W]: P policies, each in the same W worlds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 RESAMPLES, LEVEL = 2000, 0.95
 
-Measure = Callable[[np.ndarray, np.ndarray], float]
+Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of two [..., P]
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,23 @@ class Swap:
         return asdict(self)
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of the ranks of two [P]; ties share the mean of their ranks (Spearman 1904)."""
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlation of the ranks of two [..., P]: [...]; ties share the mean of their ranks (Spearman 1904)."""
     return _pearson(ranks(a), ranks(b))
 
 
-def kendall(a: np.ndarray, b: np.ndarray) -> float:
-    """Tau-b of two [P]: pairs in the same order less pairs in the other, ties taken out of both (Kendall 1945)."""
-    upper = np.triu_indices(len(a), 1)
-    x, y = (np.sign(values[:, None] - values[None, :])[upper] for values in (a, b))
-    weight = np.sqrt(float((x != 0).sum()) * float((y != 0).sum()))
-    return float((x * y).sum() / weight) if weight else float("nan")
+def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Tau-b of two [..., P]: [...]; pairs in the same order less pairs in the other, ties taken out of both (Kendall 1945)."""
+    upper = np.triu_indices(a.shape[-1], 1)
+    x, y = (np.sign(values[..., :, None] - values[..., None, :])[(..., *upper)] for values in (a, b))
+    weight = np.sqrt((x != 0).sum(axis=-1) * (y != 0).sum(axis=-1).astype(np.float64))
+    return _ratio((x * y).sum(axis=-1), weight)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """1 for the lowest; equal values share the mean of theirs: float64 [P]."""
-    below = (values[None, :] < values[:, None]).sum(axis=1)
-    equal = (values[None, :] == values[:, None]).sum(axis=1)
+    """1 for the lowest; equal values share the mean of theirs: float64 [..., P]."""
+    below = (values[..., None, :] < values[..., :, None]).sum(axis=-1)
+    equal = (values[..., None, :] == values[..., :, None]).sum(axis=-1)
     result: np.ndarray = below + (equal + 1) / 2.0
     return result
 
@@ -82,14 +82,11 @@ def agreement(measure: Measure, reference: np.ndarray, simulated: np.ndarray, se
         raise ValueError(
             f"expected scores of at least two policies in the same worlds, got {reference.shape} and {simulated.shape}"
         )
-    drawn = []
-    for worlds in _draws(reference.shape[1], seed):
-        value = measure(reference[:, worlds].mean(axis=1), simulated[:, worlds].mean(axis=1))
-        drawn.append(value)
-    value = measure(reference.mean(axis=1), simulated.mean(axis=1))
-    found = np.array(drawn)[np.isfinite(drawn)]
+    draws = _draws(reference.shape[1], seed)
+    drawn = measure(reference.T[draws].mean(axis=1), simulated.T[draws].mean(axis=1))
+    found = drawn[np.isfinite(drawn)]
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(found) else (np.nan, np.nan)
-    return Agreement(value, float(low), float(high))
+    return Agreement(float(measure(reference.mean(axis=1), simulated.mean(axis=1))), float(low), float(high))
 
 
 def swaps(names: Sequence[str], reference: np.ndarray, simulated: np.ndarray, seed: int = 0) -> list[Swap]:
@@ -105,26 +102,26 @@ def swaps(names: Sequence[str], reference: np.ndarray, simulated: np.ndarray, se
 
 
 def compare(
-    names: Sequence[str], looks: Mapping[str, bool], reference: np.ndarray, simulated: np.ndarray
+    names: Sequence[str], looks: Sequence[bool], reference: np.ndarray, simulated: np.ndarray
 ) -> dict[str, Any]:
-    """Everything about two sets of scores as plain data: of all policies, and of those that look at pictures.
+    """Everything about two sets of scores as plain data: `all` policies, and those `looking` at pictures, with their `swaps`.
 
     Args:
         names: of the policies.
-        looks: which of them look at pictures. The others get the same scores in any simulator with the same scene.
+        looks: which of them look at pictures: at least two. The others get the same scores in any simulator with the same scene.
         reference, simulated: [P, W] each.
     """
-    seeing = [k for k, name in enumerate(names) if looks[name]]
-    result = _both(reference, simulated) | {
-        "swaps": [swap.to_dict() for swap in swaps(names, reference, simulated)]
+    seeing = np.flatnonzero(looks).tolist()
+    mine, theirs = reference[seeing], simulated[seeing]
+    found = swaps([names[k] for k in seeing], mine, theirs)
+    return {
+        "looking": _both(mine, theirs) | {"swaps": [swap.to_dict() for swap in found]},
+        "all": _both(reference, simulated),
     }
-    if len(seeing) >= 2:
-        result["looking"] = {"policies": len(seeing), **_both(reference[seeing], simulated[seeing])}
-    return result
 
 
 def _both(reference: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"count": len(reference)}
     for measure in (spearman, kendall):
         found = agreement(measure, reference, simulated)
         result[measure.__name__] = _number(found.value)
@@ -147,7 +144,12 @@ def _beyond_chance(values: np.ndarray, seed: int) -> bool:
     return bool(np.quantile(values[_draws(len(values), seed)].mean(axis=1), (1 - LEVEL) / 2) > 0)
 
 
-def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    x, y = a - a.mean(), b - b.mean()
-    size = np.sqrt(float((x * x).sum() * (y * y).sum()))
-    return float((x * y).sum() / size) if size else float("nan")
+def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    x, y = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+    return _ratio((x * y).sum(axis=-1), np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1)))
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """NaN where the whole is 0: all values are equal, and there is no order."""
+    result: np.ndarray = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)
+    return result

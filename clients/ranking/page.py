@@ -5,6 +5,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .judge import REFERENCE, shown
+
 SIZE, MARGIN = 360, 44
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; background: #fff }
@@ -23,26 +25,29 @@ def write_page(document: Mapping[str, Any], path: Path) -> None:
 def page(document: Mapping[str, Any]) -> str:
     """The whole page."""
     results, config = document["results"], document["config"]
-    tiers, rows = list(results["by_tier"]), results["policies"]
+    rows, by_metric = results["policies"], results["by_metric"]
+    (metric, by_tier), *_ = by_metric.items()
     quick = "<p><b>A quick run: it shows the path and proves nothing.</b></p>" if config["quick"] else ""
-    plots = "".join(_plot(rows, tier, results["by_tier"][tier]) for tier in tiers)
+    plots = "".join(
+        _plot(rows, name, tier, found) for name, tiers in by_metric.items() for tier, found in tiers.items()
+    )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Ranking of policies</title>
 <style>{STYLE}</style>
 <h1>Does the world model rank policies as the reference does?</h1>
-{quick}<p>{len(rows)} policies, each in the same {len(results["worlds"])} worlds; mean {escape(config["metric"])} with 95 % intervals over worlds.
-Blue: policies that look at pictures. Grey: policies that are told the scene, whose scores cannot differ.</p>
+{quick}<p>{len(rows)} policies, each in the same {len(results["worlds"])} worlds; means with 95 % intervals over worlds.
+Blue: policies that look at pictures; the correlations are theirs. Grey: policies that are told the scene, or see nothing, whose scores cannot differ.</p>
 {plots}
-{_table(rows, tiers)}
+{_table(rows, metric, tuple(by_tier))}
 <h2>Swapped pairs</h2>
-{"".join(_swaps(tier, results["by_tier"][tier]["swaps"]) for tier in tiers)}
+{"".join(_swaps(tier, found["looking"]["swaps"]) for tier, found in by_tier.items())}
 <p>Commit {escape(document["commit"] or "unknown")}, model {escape(document["model_digest"][:16] or "unknown")},
 {escape(str(document["hardware"]["cpu"]))}, {document["hardware"]["cores"]} cores.</p>
 </html>
 """
 
 
-def _plot(rows: Sequence[Mapping[str, Any]], tier: str, found: Mapping[str, Any]) -> str:
+def _plot(rows: Sequence[Mapping[str, Any]], metric: str, tier: str, found: Mapping[str, Any]) -> str:
     """Scores in the world model over those in the reference; the diagonal is agreement."""
     low, high = MARGIN, SIZE - 8
     ticks = "".join(
@@ -50,23 +55,23 @@ def _plot(rows: Sequence[Mapping[str, Any]], tier: str, found: Mapping[str, Any]
         f'<text x="{MARGIN - 6}" y="{_y(v) + 4:.0f}" text-anchor="end">{v:g}</text>'
         for v in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
-    looking = found.get("looking", {})
+    looking = found["looking"]
     caption = (
-        f"Tier {escape(tier)}: Spearman {_interval(found, 'spearman')}, Kendall {_interval(found, 'kendall')}. "
-        f"Of those that look: Spearman {_interval(looking, 'spearman')}, Kendall {_interval(looking, 'kendall')}."
+        f"{escape(metric)}, tier {escape(tier)}: Spearman {shown(looking, 'spearman')}, Kendall {shown(looking, 'kendall')} "
+        f"of the {looking['count']} that look."
     )
-    return f"""<figure><svg width="{SIZE}" height="{SIZE}" role="img" aria-label="scores, tier {escape(tier)}">
+    return f"""<figure><svg width="{SIZE}" height="{SIZE}" role="img" aria-label="{escape(metric)}, tier {escape(tier)}">
 <line class="axis" x1="{low}" y1="{_y(0):.0f}" x2="{high}" y2="{_y(0):.0f}"/><line class="axis" x1="{low}" y1="{_y(0):.0f}" x2="{low}" y2="8"/>
 <line class="axis" stroke-dasharray="4" x1="{_x(0):.0f}" y1="{_y(0):.0f}" x2="{_x(1):.0f}" y2="{_y(1):.0f}"/>{ticks}
-{"".join(_point(row, tier) for row in rows)}
+{"".join(_point(row, metric, tier) for row in rows)}
 <text x="{SIZE / 2:.0f}" y="{SIZE - 8}" text-anchor="middle">reference</text>
 <text transform="translate(12 {SIZE / 2:.0f}) rotate(-90)" text-anchor="middle">world model, {escape(tier)}</text></svg>
 <figcaption>{caption}</figcaption></figure>
 """
 
 
-def _point(row: Mapping[str, Any], tier: str) -> str:
-    there, here = row["reference"], row[tier]
+def _point(row: Mapping[str, Any], metric: str, tier: str) -> str:
+    there, here = row[REFERENCE][metric], row[tier][metric]
     x, y = _x(there["mean"]), _y(here["mean"])
     return (
         f'<g class="{"looks" if row["looks"] else "told"}"><title>{escape(row["name"])}</title>'
@@ -76,19 +81,17 @@ def _point(row: Mapping[str, Any], tier: str) -> str:
     )
 
 
-def _table(rows: Sequence[Mapping[str, Any]], tiers: Sequence[str]) -> str:
-    arms = ("reference", *tiers)
+def _table(rows: Sequence[Mapping[str, Any]], metric: str, tiers: Sequence[str]) -> str:
+    arms = (REFERENCE, *tiers)
     head = "".join(f"<th>{escape(arm)}</th>" for arm in arms)
-    ordered = sorted(rows, key=lambda row: -row["reference"]["mean"])
+    ordered = sorted(rows, key=lambda row: -row[REFERENCE][metric]["mean"])
     body = "".join(
         f"<tr><td>{escape(row['name'])}</td><td>{'yes' if row['looks'] else ''}</td>"
-        + "".join(
-            f"<td>{row[arm]['mean']:.3f} [{row[arm]['low']:.3f}, {row[arm]['high']:.3f}]</td>" for arm in arms
-        )
+        + "".join(f"<td>{_interval(row[arm][metric])}</td>" for arm in arms)
         + "</tr>"
         for row in ordered
     )
-    return f"<table><tr><th>policy</th><th>looks</th>{head}</tr>{body}</table>"
+    return f"<table><caption>{escape(metric)}</caption><tr><th>policy</th><th>looks</th>{head}</tr>{body}</table>"
 
 
 def _swaps(tier: str, swaps: Sequence[Mapping[str, Any]]) -> str:
@@ -105,11 +108,8 @@ def _swaps(tier: str, swaps: Sequence[Mapping[str, Any]]) -> str:
     return f"<p>Tier {escape(tier)}:</p><table>{head}{rows}</table>"
 
 
-def _interval(found: Mapping[str, Any], name: str) -> str:
-    if found.get(name) is None or None in found[f"{name}_ci"]:
-        return "none"
-    low, high = found[f"{name}_ci"]
-    return f"{found[name]:.2f} [{low:.2f}, {high:.2f}]"
+def _interval(found: Mapping[str, float]) -> str:
+    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def _x(value: float) -> float:

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from clients.ranking.bench import REFERENCE, drive, judge
+from clients.eval.runner import RunError
 from clients.ranking.correlation import agreement, compare, kendall, ranks, spearman, swaps
 from clients.ranking.entrants import POLICIES, QUICK, SUITE, entrants
+from clients.ranking.judge import REFERENCE, judge
 from clients.ranking.page import page
+from clients.ranking.tournament import Simulator, Tournament
 from worldmodel.scene.scenario import load_scenario
 
 RNG = np.random.default_rng(0)
@@ -75,12 +78,11 @@ def test_those_that_look_are_told_apart() -> None:
     skill = np.array([0.9, 0.1, 0.7, 0.5, 0.3])
     turned = skill.copy()
     turned[2:] = skill[:1:-1]
-    found = compare(
-        names, dict(zip(names, [False, False, True, True, True], strict=True)), scores(skill), scores(turned)
-    )
+    found = compare(names, [False, False, True, True, True], scores(skill), scores(turned))
+    assert (found["all"]["count"], found["looking"]["count"]) == (5, 3)
     assert found["looking"]["spearman"] == -1.0
-    assert found["spearman"] > 0
-    assert len(found["swaps"]) == 3
+    assert found["all"]["spearman"] > 0
+    assert len(found["looking"]["swaps"]) == 3
 
 
 @pytest.mark.parametrize("shapes", [((3, 4), (3, 5)), ((1, 4), (1, 4)), ((3, 0), (3, 0))])
@@ -89,16 +91,15 @@ def test_scores_that_cannot_be_compared_are_refused(shapes) -> None:
         agreement(spearman, *(np.zeros(shape) for shape in shapes))
 
 
-def test_there_are_eight_policies_of_which_most_look_and_every_world_is_held_out() -> None:
+def test_eight_policies_look_and_every_world_is_held_out() -> None:
     found = entrants()
-    assert len(found) >= 8
-    assert sum(entrant.looks for entrant in found) >= 5
-    assert {e.name for e in found if not e.looks} == {
+    assert sum(entrant.looks for entrant in found) >= 8
+    assert [entrant.name for entrant in found if not entrant.looks] == [
         "expert",
-        "expert?noise=0.1",
         "lane_keeper",
         "constant_speed",
-    }
+        "vision?blind=true",
+    ]
     assert len({entrant.folder for entrant in found}) == len(found)
     for suite in (SUITE, QUICK):
         assert all(load_scenario(entry["scenario"]).split == "heldout" for entry in suite["scenarios"])
@@ -106,55 +107,116 @@ def test_there_are_eight_policies_of_which_most_look_and_every_world_is_held_out
         entrants([POLICIES[0], POLICIES[0]])
 
 
-def results_of(**by: dict[str, dict[str, float]]) -> dict[str, Any]:
-    return judge(entrants(["idle", "stop", "clients.policies.vision:Vision"]), by, QUICK)
+LOOKING = ("stop", "vision", "vision?noise_mps2=1", "vision?stage=3")
+
+
+def rows(**by_world: float) -> dict[str, dict[str, float]]:
+    """The same score in both metrics."""
+    return {world: {"driving_score": value, "pdms": value} for world, value in by_world.items()}
+
+
+def results_of(**by: dict[str, Any]) -> dict[str, Any]:
+    return judge(entrants(LOOKING), by)
 
 
 def test_only_worlds_that_everybody_finished_everywhere_count() -> None:
-    names = ("idle", "stop", "clients.policies.vision:Vision")
-    whole = {name: {"a": 0.1 * k, "b": 0.2 * k, "c": 0.3} for k, name in enumerate(names)}
-    short = {name: dict(rows) for name, rows in whole.items()}
+    whole = {name: rows(a=0.1 * k, b=0.2 * k, c=0.3) for k, name in enumerate(LOOKING)}
+    short = {name: dict(found) for name, found in whole.items()}
     del short["stop"]["b"]
     found = results_of(reference=whole, exact=short)
     assert found["worlds"] == ["a", "c"]
     assert found["worlds_left_out"] == 1
+    assert found["count"] == 3
     assert found["spearman"] == found["kendall"] == 1.0
+    assert found["by_metric"]["pdms"]["exact"]["all"]["count"] == 4
     json.dumps(found, allow_nan=False)
     with pytest.raises(ValueError, match="expected a world that every policy finished"):
-        results_of(reference=whole, exact={name: {} for name in names})
+        results_of(reference=whole, exact={name: {} for name in LOOKING})
+
+
+def test_scores_that_are_all_equal_have_no_correlation() -> None:
+    equal = {name: rows(a=0.5, b=0.5) for name in LOOKING}
+    assert results_of(reference=equal, exact=equal)["spearman"] is None
+
+
+def test_a_ranking_needs_policies_that_look() -> None:
+    told = {name: rows(a=0.5) for name in ("stop", "idle")}
+    with pytest.raises(ValueError, match="expected at least two policies that look at pictures, got 0"):
+        judge(entrants(["stop", "idle"]), {"reference": told, "exact": told})
 
 
 def test_the_page_shows_every_policy_and_every_swap() -> None:
-    names = ("idle", "stop", "clients.policies.vision:Vision")
-    there = {name: {"a": 0.3 * k, "b": 0.2 * k} for k, name in enumerate(names)}
-    here = {name: {"a": 0.3 * k, "b": 0.2 * k} for name, k in zip(names, (1, 0, 2), strict=True)}
+    there = {name: rows(a=0.3 * k, b=0.2 * k) for k, name in enumerate(LOOKING)}
+    here = {name: rows(a=0.3 * k, b=0.2 * k) for name, k in zip(LOOKING, (1, 2, 0, 3), strict=True)}
     document = {
         "results": results_of(reference=there, exact=here),
-        "config": {"metric": "pdms", "quick": True},
+        "config": {"quick": True},
         "commit": "abc",
         "model_digest": "d" * 64,
         "hardware": {"cpu": "<cpu>", "cores": 2},
     }
     text = page(document)
-    assert len(re.findall("<circle", text)) == 3
-    assert "<td>stop</td><td>idle</td>" in text
+    assert len(re.findall("<circle", text)) == 2 * len(LOOKING)  # one plot per metric
+    assert "<td>vision?noise_mps2=1</td><td>vision</td>" in text
     assert "proves nothing" in text
     assert "<cpu>" not in text
 
 
-def test_policies_drive_a_suite_and_go_on_where_they_stopped(tmp_path: Path) -> None:
-    suite = {
-        "name": "little",
-        "rig": "front1",
-        "scenarios": [{"scenario": "zero-short"}, {"scenario": "zero", "max_s": 1.0}],
-    }
-    told: list[str] = []
+SUITE_OF_NOTHING = {
+    "name": "little",
+    "rig": "front3",
+    "repeats": 2,
+    "options": {"cameras": ["front_wide", "side_front_left"]},
+    "scenarios": [{"scenario": "zero-short", "max_s": 0.7}, {"scenario": "zero", "max_s": 1.0}],
+}
+
+
+def tournament(folder: Path, url: str, told: list[str]) -> Tournament:
     chosen = entrants(["idle", "constant?accel=1"])
-    arguments = (tmp_path, chosen, suite, "zero", (), {None: REFERENCE}, 2, "route_completion", told.append)
-    scores_, _ = drive(*arguments)
-    assert scores_[REFERENCE]["idle"].keys() == scores_[REFERENCE]["constant?accel=1"].keys()
-    assert len(scores_[REFERENCE]["idle"]) == 2
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/traces/*")}
-    assert drive(*arguments)[0] == scores_
-    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/traces/*")}
-    assert len(told) == 4
+    both = [Simulator(REFERENCE, url), Simulator("exact", url, "exact")]
+    return Tournament(folder, SUITE_OF_NOTHING, both, chosen, slots=3, tell=told.append)
+
+
+def test_everybody_drives_everywhere_and_goes_on_where_it_stopped(tmp_path: Path, zero_url: str) -> None:
+    told: list[str] = []
+    first = tournament(tmp_path, zero_url, told).drive()
+    assert list(first) == [REFERENCE, "exact"]
+    assert all(set(by) == {"idle", "constant?accel=1"} for by in first.values())
+    assert {len(found) for by in first.values() for found in by.values()} == {4}
+    assert first["exact"] == first[REFERENCE]
+    assert first["exact"]["idle"] != first["exact"]["constant?accel=1"]
+    assert len([line for line in told if line.endswith("all have driven")]) == 4
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/*/traces/*")}
+    assert len(written) == 16
+    lost = next(iter(written)).parents[1]
+    shutil.rmtree(lost)
+    assert tournament(tmp_path, zero_url, told).drive() == first
+    again = {path: path.stat().st_mtime_ns for path in written}
+    assert {path for path in written if again[path] != written[path]} == set(lost.glob("traces/*"))
+
+
+def test_time_that_is_up_leaves_a_smaller_suite(tmp_path: Path, zero_url: str) -> None:
+    told: list[str] = []
+    run = tournament(tmp_path, zero_url, told)
+    assert [plan.scenario for plan in run.worlds] == ["zero-short", "zero", "zero-short", "zero"]
+    scores = run.drive(minutes=1e-9)
+    assert {tuple(found) for by in scores.values() for found in by.values()} == {(run.worlds[0].world,)}
+    assert "1 of 4 worlds" in told[-2] + told[-1]
+
+
+def test_who_does_not_look_is_shown_one_camera(tmp_path: Path, zero_url: str) -> None:
+    run = tournament(tmp_path, zero_url, [])
+    run.drive(minutes=1e-9)
+    trace = json.loads((run.folder / run.worlds[0].world / "exact" / "idle" / "run.json").read_text())
+    assert trace["suite"]["options"] == {"cameras": ["front_wide"], "tier": "exact"}
+
+
+def test_the_first_error_ends_it(tmp_path: Path, zero_url: str) -> None:
+    run = Tournament(
+        tmp_path,
+        {**SUITE_OF_NOTHING, "scenarios": ["moon", {"scenario": "zero", "max_s": 1.0}]},
+        [Simulator(REFERENCE, zero_url)],
+        entrants(["idle", "stop"]),
+    )
+    with pytest.raises(RunError, match="expected a scenario of zero"):
+        run.drive()
