@@ -132,14 +132,14 @@ class TestDiffusionEngine(EngineConformance):
         for session in (healthy, sick, witness):
             self.drive(engine, session, 1)
         engine.flush()
-        memory = engine._sessions[sick].generator
-        good = memory.source.clone()
-        memory.source.fill_(torch.nan)
+        kv, slot = engine._pool(engine._sessions[sick]).kv, engine._sessions[sick].generator.slot
+        good = kv.slot_state(slot)
+        kv.load_slot_state(slot, {**good, "v": torch.full_like(good["v"], torch.nan)})
         results = engine.step({healthy: controls(0.0), sick: controls(0.0)})
         assert isinstance(results[healthy], ChunkResult)
         assert isinstance(results[sick], EngineError)
         assert "NaN" in str(results[sick])
-        memory.source.copy_(good)  # the same tensor: the failed chunk must have left everything in place
+        kv.load_slot_state(slot, good)  # nothing else: the failed chunk must have left everything in place
         again = engine.step({sick: controls(0.0)})[sick]
         expected = engine.step({witness: controls(0.0)})[witness]
         assert isinstance(again, ChunkResult)

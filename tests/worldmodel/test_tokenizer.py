@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from worldmodel.model.config import TokenizerConfig
-from worldmodel.model.tokenizer import BOUND, Tokenizer
+from worldmodel.model.history import History
+from worldmodel.model.tokenizer import BOUND, Tokenizer, fold
 
 CONFIG = TokenizerConfig(channels=8, widths=(8, 12, 16), decoder_blocks=1, guide_channels=2)
 
@@ -55,3 +58,28 @@ def test_a_guide_changes_what_is_decoded_and_may_be_stored_as_int8(tokenizer: To
     stored, real = tokenizer.decode(latents, guide), tokenizer.decode(latents, guide / 127)
     torch.testing.assert_close(stored, real)
     assert not torch.allclose(stored, tokenizer.decode(latents))
+
+
+def test_folding_is_the_inverse_of_what_the_decoder_ends_with() -> None:
+    x = torch.rand(2, 6, 8, 12)
+    torch.testing.assert_close(fold(x), torch.nn.functional.pixel_unshuffle(x, 4), rtol=0, atol=0)
+    assert fold(x).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_decoder_takes_carried_detail_only_where_it_is_valid_and_light_from_the_latent() -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(replace(CONFIG, carried=True)).eval().requires_grad_(False)
+    latents, valid = torch.randn(1, 8, 2, 3), torch.zeros(1, 4, 8, 12)
+    valid[..., 6:] = 1
+    pictures = torch.rand(1, 4, 3, 32, 48)
+    alone = tokenizer.decode(latents)
+    made = tokenizer.decode(latents, None, History(pictures, valid))
+    torch.testing.assert_close(made[..., :24], alone[..., :24])  # a fresh decoder does not look yet, it takes
+    assert not torch.allclose(made[..., 24:], alone[..., 24:])
+    brighter = tokenizer.decode(latents, None, History(pictures + 0.3, valid))
+    torch.testing.assert_close(brighter, made, atol=1e-5, rtol=1e-5)
+
+
+def test_a_decoder_that_was_not_made_for_carried_pictures_leaves_them_alone(tokenizer: Tokenizer) -> None:
+    latents, carried = torch.randn(1, 8, 2, 3), History(torch.rand(1, 4, 3, 32, 48), torch.ones(1, 4, 8, 12))
+    torch.testing.assert_close(tokenizer.decode(latents, None, carried), tokenizer.decode(latents))

@@ -96,7 +96,8 @@ class Conditioner(nn.Module):
         width = config.width
         self.config = config
         self.rays = nn.Linear(6, width)
-        self.trunk = Trunk(FRAMES * (config.layout_channels + HISTORY_CHANNELS), config.trunk, width)
+        channels_in = FRAMES * (config.layout_channels + HISTORY_CHANNELS)
+        self.trunk = Trunk(channels_in, config.trunk, config.trunk_blocks, width)
         self.carried = CarriedLatent(config.trunk[1], channels) if config.carried else None
         self.features = nn.Conv2d(config.trunk[1], width, 1)
         self.guess = nn.Conv2d(config.trunk[1], channels, 1)
@@ -170,14 +171,14 @@ class Trunk(nn.Module):
     cameras tell.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, int], vector: int) -> None:
+    def __init__(self, channels: int, widths: tuple[int, int], blocks: int, vector: int) -> None:
         super().__init__()
         fine, coarse = widths
         self.first = nn.Conv2d(channels, fine, 3, stride=2, padding=1)
-        self.fine = nn.Sequential(*(ResidualBlock(fine) for _ in range(2)))
+        self.fine = nn.Sequential(*(ResidualBlock(fine) for _ in range(blocks)))
         self.down = nn.Conv2d(fine, coarse, 2, stride=2)
         self.tone = nn.Linear(vector, coarse)  # weather, light, motion
-        self.coarse = nn.Sequential(*(ResidualBlock(coarse) for _ in range(2)))
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse) for _ in range(blocks)))
 
     def forward(self, rasters: Tensor, vector: Tensor) -> Tensor:
         """[B, C, 4 h, 4 w] and [B, D] -> [B, widths[1], h, w]."""

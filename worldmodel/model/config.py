@@ -42,6 +42,7 @@ class DiTConfig:
     mlp_ratio: float = 3.0
     cross_view_every: int = 2  # blocks 1, 3, 5, ... (counted from 0) also attend across cameras
     trunk: tuple[int, int] = (128, 256)  # widths of the convolutions over layout and re-projected history
+    trunk_blocks: int = 2  # residual blocks at each of both widths
     window: int = 8  # latent frames in the rolling KV, besides the sink
     layout_channels: int = 23
     temporal_dims: int = 32  # of the 64 dimensions of a head; the rest is shared by row and column

@@ -144,6 +144,7 @@ class CarriedDetail(nn.Module):
         self.look = _conv(FRAMES * (3 * RASTER_STRIDE**2 + 1), width)
         self.share = _conv(width, FRAMES * RASTER_STRIDE**2)
         nn.init.zeros_(self.look.weight)
+        nn.init.zeros_(self.look.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.share.weight)
         nn.init.constant_(self.share.bias, -2.0)  # type: ignore[arg-type]
 
