@@ -107,13 +107,14 @@ class AsyncClient:
         self, actions: Mapping["AsyncSession", Any], space: ActionSpaceName = "controls"
     ) -> dict["AsyncSession", StepResult | ProtocolError]:
         """Step several sessions at once; a session that fails has its error as value and the others go on."""
-        sessions = list(actions)
-        items = [self._talk.step_item(s._remote, actions[s], space) for s in sessions]
-        reply = await self._ask(StepMany(id=self._talk.next_id(), steps=items, stream=True), SteppedMany)
-        results = self._talk.stepped_many([session._remote for session in sessions], reply)
-        for session, result in zip(sessions, results, strict=True):
+        sessions = {session.name: session for session in actions}
+        items = [self._talk.step_item(s._remote, actions[s], space) for s in sessions.values()]
+        request = StepMany(id=self._talk.next_id(), steps=items, stream=True)
+        parts = await self._ask_parts(request, SteppedMany)
+        results = {sessions[name]: result for part in parts for name, result in self._talk.results(part)}
+        for session, result in results.items():
             session.done = result.done if isinstance(result, StepResult) else session.done
-        return dict(zip(sessions, results, strict=True))
+        return {session: results[session] for session in actions}
 
     async def close(self) -> None:
         """Close the sessions, then the socket. Harmless the second time."""
@@ -134,7 +135,12 @@ class AsyncClient:
     # Private ----------------------------------------------------------------------------------------------------
 
     async def _ask(self, request: Any, kind: type[R], repeat: bool = True) -> R:
-        """Send and wait for the one reply; after a lost connection once more, if repeating does no harm."""
+        """Send and wait for the one reply."""
+        (reply,) = await self._ask_parts(request, kind, repeat)
+        return reply
+
+    async def _ask_parts(self, request: Any, kind: type[R], repeat: bool = True) -> list[R]:
+        """Send and wait for all parts of the reply; after a lost connection once more, if repeating does no harm."""
         async with self._turn:
             while True:
                 try:
@@ -150,15 +156,17 @@ class AsyncClient:
                             f"the connection to {self._talk.url} was lost: {closed}"
                         ) from None
 
-    async def _exchange(self, request: Any, kind: type[R]) -> R:
+    async def _exchange(self, request: Any, kind: type[R]) -> list[R]:
         assert self._socket is not None
+        parts: list[R] = []
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._socket.send(pack(request))
-                while True:
+                while not parts or getattr(parts[-1], "more", False):
                     reply = self._talk.reply_to(request.id, await self._socket.recv(decode=False), kind)
                     if reply is not None:
-                        return reply
+                        parts.append(reply)
+                return parts
         except TimeoutError:
             await self._drop()
             raise ReplyTimeoutError(f"expected a reply to {request.type} in {self._timeout_s:g} s") from None
@@ -180,7 +188,8 @@ class AsyncClient:
                     additional_headers=self._talk.headers(),
                     **socket_options(self._talk.url),
                 )
-                self._talk.welcomed(await self._exchange(self._talk.hello(), Welcome))
+                (welcome,) = await self._exchange(self._talk.hello(), Welcome)
+                self._talk.welcomed(welcome)
                 return
             except (OSError, websockets.exceptions.WebSocketException) as error:
                 await self._drop()

@@ -11,7 +11,7 @@ runs twice.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -123,14 +123,26 @@ class Client:
         self, actions: Mapping["Session", Any], space: ActionSpaceName = "controls"
     ) -> dict["Session", StepResult | ProtocolError]:
         """Step several sessions at once; a session that fails has its error as value and the others go on."""
-        sessions = list(actions)
-        remotes = [session._remote for session in sessions]
-        items = [self._talk.step_item(s._remote, actions[s], space) for s in sessions]
+        results = dict(self.step_each(actions, space))
+        return {session: results[session] for session in actions}
+
+    def step_each(
+        self, actions: Mapping["Session", Any], space: ActionSpaceName = "controls"
+    ) -> Iterator[tuple["Session", StepResult | ProtocolError]]:
+        """As `step_many`, but each result as soon as the server has it: look at some while it makes the others.
+
+        Take them all before the next request: who stops early loses the connection, which the next request restores.
+        """
+        waiting = {session.name: session for session in actions}
+        items = [self._talk.step_item(s._remote, actions[s], space) for s in waiting.values()]
         request = StepMany(id=self._talk.next_id(), steps=items, stream=True)
-        results = self._talk.stepped_many(remotes, self._ask(request, SteppedMany))
-        for session, result in zip(sessions, results, strict=True):
-            session.done = result.done if isinstance(result, StepResult) else session.done
-        return dict(zip(sessions, results, strict=True))
+        for reply in self._replies(request, SteppedMany):
+            for name, result in self._talk.results(reply):
+                session = waiting.pop(name, None)
+                if session is None:
+                    continue  # came before the connection was lost
+                session.done = result.done if isinstance(result, StepResult) else session.done
+                yield session, result
 
     def close(self) -> None:
         """Close the sessions, then the socket. Harmless the second time."""
@@ -152,13 +164,19 @@ class Client:
     # Private ----------------------------------------------------------------------------------------------------
 
     def _ask(self, request: Any, kind: type[R], repeat: bool = True) -> R:
-        """Send and wait for the one reply; after a lost connection once more, if repeating does no harm."""
+        """Send and wait for the one reply."""
+        *_, reply = self._replies(request, kind, repeat)
+        return reply
+
+    def _replies(self, request: Any, kind: type[R], repeat: bool = True) -> Iterator[R]:
+        """Send and wait for the reply, or all its parts; after a lost connection once more, if repeating does no harm."""
         deadline_s = time.monotonic() + self._timeout_s
         while True:
             try:
                 if self._socket is None:
                     self._open()
-                return self._exchange(request, kind, deadline_s)
+                yield from self._exchange(request, kind, deadline_s)
+                return
             except websockets.exceptions.ConnectionClosed as closed:
                 self._drop()
                 if refused := refusal(closed):
@@ -168,10 +186,11 @@ class Client:
                         f"the connection to {self._talk.url} was lost: {closed}"
                     ) from None
 
-    def _exchange(self, request: Any, kind: type[R], deadline_s: float) -> R:
+    def _exchange(self, request: Any, kind: type[R], deadline_s: float) -> Iterator[R]:
         assert self._socket is not None
         self._socket.send(pack(request))
-        while True:
+        more = True
+        while more:
             try:
                 data = self._socket.recv(timeout=max(0.0, deadline_s - time.monotonic()))
             except TimeoutError:
@@ -186,7 +205,13 @@ class Client:
                     self._drop()
                 raise
             if reply is not None:
-                return reply
+                more = getattr(reply, "more", False)
+                try:
+                    yield reply
+                except GeneratorExit:
+                    if more:
+                        self._drop()  # the other parts must never be taken for the next reply
+                    raise
 
     def _open(self) -> None:
         """Connect, greet, and again until `reconnect_s` has passed; a refusal is final."""
@@ -195,7 +220,8 @@ class Client:
             try:
                 self._socket, self._closing = open_socket(self._talk.url, "/v1/drive", self._talk.headers())
                 hello = self._talk.hello()
-                self._talk.welcomed(self._exchange(hello, Welcome, began_s + self._timeout_s))
+                (welcome,) = self._exchange(hello, Welcome, began_s + self._timeout_s)
+                self._talk.welcomed(welcome)
                 return
             except (OSError, websockets.exceptions.WebSocketException) as error:
                 self._drop()

@@ -1,7 +1,7 @@
 """A driver's side of the protocol without I/O: requests out, replies in. Both clients are thin shells round it."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,7 +63,6 @@ class Conversation:
         self.remotes: dict[str, Remote] = {}
         self.notices: list[Notice] = []
         self.welcome: Welcome | None = None
-        self._parts: list[Stepped | ErrorReply] = []  # of a reply that is still coming
         self._ids = itertools.count(1)
         self._sessions, self._resume, self._engine = sessions, dict(resume), engine
 
@@ -77,7 +76,6 @@ class Conversation:
 
     def hello(self) -> Hello:
         """The first message: opens sessions the first time, resumes them every other time."""
-        self._parts = []
         resume = {r.name: r.token for r in self.remotes.values()} if self.welcome else self._resume
         return Hello(
             id=self.next_id(),
@@ -105,7 +103,7 @@ class Conversation:
         return remote
 
     def reply_to(self, request_id: int, data: bytes | str, kind: type[R]) -> R | None:
-        """The reply if these bytes are the one to this request, or its last part; None for a notice or an earlier part.
+        """The reply if these bytes are the one to this request, or a part of it; None for a notice.
 
         Raises:
             ProtocolError: the server's error, or a reply that is none.
@@ -123,12 +121,6 @@ class Conversation:
             raise ProtocolError(
                 ErrorCode.BAD_MESSAGE, f"expected {kind.__name__} {request_id}, got {got}", fatal=True
             )
-        if isinstance(reply, SteppedMany):
-            self._parts += reply.results
-            if reply.more:
-                return None
-            results, self._parts = self._parts, []
-            return reply.model_copy(update={"results": results})
         return reply
 
     def error(self, reply: ErrorReply) -> ProtocolError:
@@ -177,13 +169,13 @@ class Conversation:
         remote.next_chunk = reply.chunk + 1
         return step_result(reply, remote.cameras)
 
-    def stepped_many(self, remotes: Sequence[Remote], reply: SteppedMany) -> list[StepResult | ProtocolError]:
-        """One result or error per session, in the order asked."""
-        results = {result.session: result for result in reply.results}
-        return [self._stepped_or_error(remote, results[remote.name]) for remote in remotes]
-
-    def _stepped_or_error(self, remote: Remote, result: Stepped | ErrorReply) -> StepResult | ProtocolError:
-        return self.stepped(remote, result) if isinstance(result, Stepped) else self.error(result)
+    def results(self, reply: SteppedMany) -> Iterator[tuple[str, StepResult | ProtocolError]]:
+        """The results in a reply to step_many, or in a part of it, by session."""
+        for result in reply.results:
+            if isinstance(result, Stepped):
+                yield result.session, self.stepped(self.remotes[result.session], result)
+            else:
+                yield result.session or "", self.error(result)
 
     def set_tier(self, remote: Remote, tier: str) -> SetTier:
         """Another cache tier."""

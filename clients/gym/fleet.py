@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -70,14 +70,20 @@ class Fleet:
         if not all(slot.begun for slot in self.slots):
             raise ResetNeeded("expected reset() first")
         asked = {self.slots[k].session: self.scale.to_server(action) for k, action in actions.items()}
-        results = client.step_many(asked, self._space) if asked else {}
-        for result in results.values():
+        slots = {self.slots[k].session: (k, self.slots[k]) for k in actions}
+        taken: dict[int, Future[Outcome]] = {}
+        refused: dict[int, ProtocolError] = {}
+        for session, result in client.step_each(asked, self._space) if asked else ():
+            k, slot = slots[session]
             if isinstance(result, ProtocolError) and not _is_lost(result):
-                raise result
-        # Decoding releases the interpreter, and the server waits for us: use its cores too.
-        slots = [self.slots[k] for k in actions]
-        outcomes = self._threads.map(lambda slot: _outcome(slot, results[slot.session]), slots)
-        return dict(zip(actions, outcomes, strict=True))
+                refused[k] = result
+            else:  # decoding releases the interpreter: use all cores while the server makes the other results
+                taken[k] = self._threads.submit(_outcome, slot, result)
+        outcomes = {k: taken[k].result() for k in actions if k in taken}
+        for k in actions:
+            if k in refused:
+                raise refused[k]
+        return outcomes
 
     def observe(self, slots: Sequence[Slot]) -> Seen:
         """The newest observations of these slots, batched, as fresh arrays [len(slots), ...]."""

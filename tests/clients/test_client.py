@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,33 @@ def test_a_session_that_fails_does_not_stop_the_others(url: str) -> None:
         results = client.step_many({good: [0.0, 0.0], bad: [0.0, 0.0]})
         assert results[good].chunk == 0  # type: ignore[union-attr]
         assert results[bad].code is ErrorCode.BAD_STATE  # type: ignore[union-attr]
+
+
+def test_results_come_one_by_one_and_once_each_also_over_a_lost_connection(url: str) -> None:
+    with connect(url, sessions=4) as client:
+        for session in client.sessions:
+            session.reset("zero", rig=RIG)
+        act = dict.fromkeys(client.sessions, (0.0, 0.5))
+        for chunk, cut in enumerate([False, True, False]):
+            seen = []
+            for session, result in client.step_each(act):
+                seen.append(session)
+                assert result.chunk == chunk  # type: ignore[union-attr]
+                if cut and len(seen) == 1:
+                    client._socket.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            assert set(seen) == set(client.sessions)
+            assert len(seen) == len(client.sessions)
+
+
+def test_who_stops_amid_the_results_can_go_on(url: str) -> None:
+    with connect(url, sessions=3) as client:
+        for session in client.sessions:
+            session.reset("zero", rig=RIG)
+        for _ in client.step_each(dict.fromkeys(client.sessions, (0.0, 0.5))):
+            break
+        results = client.step_many(dict.fromkeys(client.sessions, (0.0, 0.5)))
+        (taken,) = [s for s, r in results.items() if r.chunk == 1]  # type: ignore[union-attr]
+        assert [r.chunk for s, r in results.items() if s is not taken] == [0, 0]  # type: ignore[union-attr]
 
 
 def test_leaving_and_coming_back(url: str) -> None:

@@ -108,14 +108,14 @@ def test_frames_that_nobody_looks_at_are_not_sent(
 ) -> None:
     everything = drive(make(frame_stack=8), 3)
     sizes: set[int] = set()
-    many = clients.client.Client.step_many
+    each = clients.client.Client.step_each
 
-    def listen(*arguments: Any) -> Any:
-        results = many(*arguments)
-        sizes.update(len(images) for result in results.values() for images in result.frames.values())  # type: ignore[union-attr]
-        return results
+    def listen(*arguments: Any) -> Iterator[Any]:
+        for session, result in each(*arguments):
+            sizes.update(len(images) for images in result.frames.values())  # type: ignore[union-attr]
+            yield session, result
 
-    monkeypatch.setattr(clients.client.Client, "step_many", listen)
+    monkeypatch.setattr(clients.client.Client, "step_each", listen)
     seen = drive(make(frame_stack=frame_stack), 3)
     assert sizes == {sent}
     for (mine, *_), (every, *_) in zip(seen, everything, strict=True):
@@ -212,14 +212,14 @@ def test_every_action_space_drives(make: Make, space: str, shape: tuple[int, ...
 
 def test_the_default_reward_is_the_servers(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     rewards: list[float] = []
-    many = clients.client.Client.step_many
+    each = clients.client.Client.step_each
 
-    def listen(*arguments: Any) -> Any:
-        results = many(*arguments)
-        rewards.extend(result.reward for result in results.values())  # type: ignore[union-attr]
-        return results
+    def listen(*arguments: Any) -> Iterator[Any]:
+        for session, result in each(*arguments):
+            rewards.append(result.reward)  # type: ignore[union-attr]
+            yield session, result
 
-    monkeypatch.setattr(clients.client.Client, "step_many", listen)
+    monkeypatch.setattr(clients.client.Client, "step_each", listen)
     env = make()
     env.reset(seed=0)
     got = [env.step(np.array([0.3, 1.0], np.float32))[1] for _ in range(25)]  # in a circle, off the road
