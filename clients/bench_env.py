@@ -1,15 +1,16 @@
 """`roadloop bench env`: what the environments add to the server, in worlds that cost nothing.
 
-The share is that of the bare client's rate: the same sessions on the same server through `step_many`, whose pictures nobody decodes. Both take
-turns, a few steps each, so that whatever else runs on the machine hits both alike.
+The share is that of the bare client's rate: the same sessions on the same server through `step_many`, which sends it the same pictures (the newest of each
+camera), but nobody decodes them. A second bare client gets all frames, as who asks for nothing special does. All take turns, a few steps each, so that whatever
+else runs on the machine hits all alike.
 """
 
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ SCENARIO = "zero"
 TURN = 4  # steps in a row
 OBSERVED: dict[str, dict[str, Any]] = {  # what an environment may be asked for
     "surround7": {"rig": "surround7"},
+    "surround7, raw": {"rig": "surround7", "encoding": "raw"},
     "front1": {"rig": "front1"},
     "front1, 64 x 112": {"rig": "front1", "image_size": (64, 112)},
     "front1, raw": {"rig": "front1", "encoding": "raw"},
@@ -45,6 +47,8 @@ def env_bench(
         "steps/s",
         "bare steps/s",
         "share",
+        "all frames",
+        "share",
         "CPU ms",
         "bare CPU ms",
         title=f"roadloop bench env: {sessions} worlds",
@@ -52,7 +56,8 @@ def env_bench(
     for name, row in results["observed"].items():
         rates = (f"{row['steps_per_s']:.0f}", f"{row['bare_steps_per_s']:.0f}")
         costs = (f"{row['cpu_ms']:.1f}", f"{row['bare_cpu_ms']:.1f}")
-        table.add_row(name, *rates, f"{row['share_of_server_rate']:.2f}", *costs)
+        whole = (f"{row['all_frames_steps_per_s']:.0f}", f"{row['share_of_all_frames_rate']:.2f}")
+        table.add_row(name, *rates, f"{row['share_of_server_rate']:.2f}", *whole, *costs)
     console = Console()
     console.print(table)
     console.print(
@@ -86,23 +91,36 @@ def rate(url: str, sessions: int, steps: int, choices: Mapping[str, Any]) -> dic
     from .gym import DriveVectorEnv
 
     envs = DriveVectorEnv(sessions, url=url, scenario=SCENARIO, **choices)
-    with closing(envs), connect(url, sessions=sessions, encoding=choices.get("encoding", "jpeg")) as client:
+    with ExitStack() as closing:
+        closing.callback(envs.close)
         envs.reset(seed=0)
-        for k, session in enumerate(client.sessions):
-            session.reset(SCENARIO, k, rig=choices["rig"], newest_frames=1)
         still = np.zeros((sessions, 2), np.float32)
-        actions = dict.fromkeys(client.sessions, still[0])
-        ours, bare = Clock(lambda: envs.step(still)), Clock(lambda: client.step_many(actions))
+        ours = Clock(lambda: envs.step(still))
+        bare, whole = (Clock(closing.enter_context(_bare(url, sessions, choices, n))) for n in (1, None))
         for _ in range(max(1, steps // TURN)):
-            ours.turn()
-            bare.turn()
+            for clock in (ours, bare, whole):
+                clock.turn()
     return {
         "steps_per_s": sessions / ours.median_s,
         "bare_steps_per_s": sessions / bare.median_s,
         "share_of_server_rate": bare.median_s / ours.median_s,
+        "all_frames_steps_per_s": sessions / whole.median_s,
+        "share_of_all_frames_rate": whole.median_s / ours.median_s,
         "cpu_ms": ours.cpu_ms,
         "bare_cpu_ms": bare.cpu_ms,
     }
+
+
+@contextmanager
+def _bare(
+    url: str, sessions: int, choices: Mapping[str, Any], newest_frames: int | None
+) -> Iterator[Callable[[], Any]]:
+    """A step of all sessions of a client that decodes nothing."""
+    with connect(url, sessions=sessions, encoding=choices.get("encoding", "jpeg")) as client:
+        for k, session in enumerate(client.sessions):
+            session.reset(SCENARIO, k, rig=choices["rig"], newest_frames=newest_frames)
+        actions = dict.fromkeys(client.sessions, (0.0, 0.0))
+        yield lambda: client.step_many(actions)
 
 
 class Clock:

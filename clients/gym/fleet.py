@@ -89,8 +89,9 @@ class Fleet:
         """The newest observations of these slots, batched, as fresh arrays [len(slots), ...]."""
         space: Any = self.observation_space
         batch = cast(Seen, create_empty_array(space, len(slots), np.empty))
-        for k, slot in enumerate(slots):
-            slot.write({name: rows[k] for name, rows in batch.items()})
+        rows = [{name: all_rows[k] for name, all_rows in batch.items()} for k in range(len(slots))]
+        for _ in self._threads.map(Slot.write, slots, rows):  # raises what a slot raised
+            pass
         return batch
 
     def observe_one(self, k: int) -> Seen:

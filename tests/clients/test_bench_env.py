@@ -14,6 +14,9 @@ from clients.commands import register_benches
 def test_the_share_is_of_what_a_client_gets_that_looks_at_nothing(zero_url: str) -> None:
     row = rate(zero_url, 2, 8, {"rig": "front1", "image_size": (36, 64)})
     assert row["share_of_server_rate"] == pytest.approx(row["steps_per_s"] / row["bare_steps_per_s"])
+    assert row["share_of_all_frames_rate"] == pytest.approx(
+        row["steps_per_s"] / row["all_frames_steps_per_s"]
+    )
     assert row["steps_per_s"] > 0
     assert row["cpu_ms"] > row["bare_cpu_ms"] > 0
 
@@ -34,6 +37,8 @@ def test_the_command_writes_the_keys_of_every_benchmark(
         "steps_per_s": 90.0,
         "bare_steps_per_s": 100.0,
         "share_of_server_rate": 0.9,
+        "all_frames_steps_per_s": 60.0,
+        "share_of_all_frames_rate": 1.5,
         "cpu_ms": 2.0,
         "bare_cpu_ms": 1.0,
     }
