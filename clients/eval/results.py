@@ -196,16 +196,11 @@ def about_run(suite: Suite, policy: PolicySpec, server: Welcome, **settings: Any
     names = ("engine", "model", "model_digest", "determinism", "frames_per_chunk", "dt_us")
     return {
         "suite": suite.model_dump(mode="json", exclude_none=True),
-        "policy": policy.to_dict() | {"files": file_digests(policy.arguments)},
+        "policy": policy.to_dict()
+        | {"files": {name: _digest(path) for name, path in policy.files().items()}},
         "server": {name: getattr(server, name) for name in names},
         "settings": settings,
     }
-
-
-def file_digests(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of every file that an argument names: the same path may hold other actions, or other weights, tomorrow."""
-    paths = [Path(value) for value in arguments.values() if isinstance(value, str) and len(value) < 4096]
-    return {str(path): _digest(path) for path in paths if path.is_file()}
 
 
 def _digest(path: Path) -> str:

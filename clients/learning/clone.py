@@ -51,6 +51,7 @@ def clone(
     lessons: Lessons,
     out: Path,
     config: CloneConfig | None = None,
+    start: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Learn; the result does not depend on how many threads there are by more than rounding.
@@ -59,14 +60,20 @@ def clone(
         lessons: of these every tenth episode is tested on.
         out: folder for `vision.safetensors`, and `vision-003.safetensors` and so on for the stages (per cent).
         config: how.
+        start: weights to begin with; None begins with random ones.
         report: called after every stage and at the end.
 
     Returns:
         The last report.
+
+    Raises:
+        WeightsError: no weights at `start`.
     """
     config = config or CloneConfig()
     torch.manual_seed(config.seed)
     network, (learnt, tested) = TorchNetwork(), lessons.split()
+    if start is not None:
+        network.load(start)
     steps = max(1, round(config.epochs * len(learnt) / config.batch))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay

@@ -20,8 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def clone_command(
-    lessons: Annotated[Path, typer.Argument(help="File that `roadloop data lessons` wrote.")],
+    lessons: Annotated[list[Path], typer.Argument(help="Files that `roadloop data lessons` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with; none: random ones.")] = None,
     epochs: Annotated[float, typer.Option(help="How often each lesson is learnt from.")] = 12.0,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it alone.")] = 0,
@@ -30,6 +31,7 @@ def clone_command(
     try:
         from .clone import CloneConfig, Progress, clone
         from .lessons import Lessons
+        from .network import VisionNetwork
 
         _use(threads)
 
@@ -39,12 +41,13 @@ def clone_command(
                 f"{progress.along_mps2:.3f} m/s^2  {progress.seconds:.0f} s"
             )
 
-        taken = Lessons.load(lessons)
+        taken = Lessons.load(*lessons)
         typer.echo(f"{len(taken)} lessons of {len(set(taken.episode.tolist()))} episodes")
-        clone(taken, out, CloneConfig(epochs=epochs, seed=seed), tell)
+        clone(taken, out, CloneConfig(epochs=epochs, seed=seed), start, tell)
+        digest = VisionNetwork.load(out / "vision.safetensors").digest
     except (RoadloopError, OSError, ImportError) as error:
         _fail(error)
-    typer.echo(str(out / "vision.safetensors"))
+    typer.echo(f"{out / 'vision.safetensors'}: digest {digest}")
 
 
 def ppo_command(

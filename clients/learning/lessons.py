@@ -1,7 +1,7 @@
 """What cloning learns from: what the policy would see, and what the expert would do there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +28,26 @@ class Lessons:
         return len(self.images)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Lessons":
-        """Read what `roadloop data lessons` wrote.
+    def load(cls, *paths: str | Path) -> "Lessons":
+        """Read what `roadloop data lessons` wrote; of several files, one after the other.
 
         Raises:
-            LessonsError: no such file, or other cameras, sizes or columns.
+            LessonsError: no such file, or other cameras, columns, or pictures that are not a whole number of times larger.
         """
+        parts, before = [], 0
+        for path in paths:
+            part = cls._of(path)
+            parts.append(replace(part, episode=part.episode + before))
+            before += int(part.episode.max(initial=-1)) + 1
+        return cls(
+            **{
+                each.name: np.concatenate([getattr(part, each.name) for part in parts])
+                for each in fields(cls)
+            }
+        )
+
+    @classmethod
+    def _of(cls, path: str | Path) -> "Lessons":
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {
@@ -43,8 +57,11 @@ class Lessons:
         except (OSError, ValueError, KeyError) as error:
             raise LessonsError(f"expected lessons in {path}, got {error}") from None
         cameras, size = tuple(arrays["cameras"].tolist()), arrays["images"].shape[3:5]
-        if cameras != CAMERAS or size != SIZE:
-            raise LessonsError(f"expected cameras {CAMERAS} of {SIZE} in {path}, got {cameras} of {size}")
+        times, rest = divmod(size[0], SIZE[0])
+        if cameras != CAMERAS or rest or not times or size[1] != times * SIZE[1]:
+            raise LessonsError(
+                f"expected cameras {CAMERAS} of {SIZE}, or whole times as large, in {path}, got {cameras} of {size}"
+            )
         columns = arrays["columns"].tolist()
         if missing := [name for name in COLUMNS if name not in columns]:
             raise LessonsError(
@@ -52,7 +69,7 @@ class Lessons:
             )
         numbers = arrays["state"][:, [columns.index(name) for name in COLUMNS]]
         accelerations = from_controls(arrays["expert"], numbers[:, 0])
-        return cls(arrays["images"], scaled(numbers), accelerations, arrays["episode"])
+        return cls(_shrunk(arrays["images"], times), scaled(numbers), accelerations, arrays["episode"])
 
     def split(self, share: float = 0.1) -> "tuple[Lessons, Lessons]":
         """Those to learn from, and every 1 / share-th episode to test on."""
@@ -64,3 +81,17 @@ class Lessons:
         return Lessons(
             self.images[which], self.numbers[which], self.accelerations[which], self.episode[which]
         )
+
+
+def _shrunk(images: np.ndarray, times: int) -> np.ndarray:
+    """Means over squares of so many pixels a side, as driving has them: uint8 [K, V, 2, H, W, 3]."""
+    if times == 1:
+        return images
+    height, width = SIZE
+    out = np.empty((*images.shape[:3], height, width, 3), np.uint8)
+    for k, moment in enumerate(
+        images
+    ):  # one at a time: sums of all at once would need eight times the memory
+        squares = moment.reshape(*moment.shape[:2], height, times, width, times, 3)
+        out[k] = np.rint(squares.mean(axis=(3, 5), dtype=np.float32))
+    return out

@@ -34,7 +34,7 @@ class VisionNetwork:
 
     Args:
         weights: by name, as `TorchNetwork.state_dict` has them.
-        digest: of the file that they are from.
+        digest: see `digest_of`.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], digest: str = "") -> None:
@@ -48,21 +48,23 @@ class VisionNetwork:
         """Read a safetensors file.
 
         Raises:
-            WeightsError: no such file, or not of this network.
+            WeightsError: no such file, not of this network, or not as it was written.
             ImportError: safetensors is not installed.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+        from safetensors import SafetensorError, safe_open
 
         try:
-            data = Path(path).read_bytes()
-            weights = load(data)
+            with safe_open(path, "np") as file:
+                about: Mapping[str, str] = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dictionary
         except (OSError, SafetensorError) as error:
             raise WeightsError(f"expected weights in {path}, got {error}") from None
-        found = {name: value.shape for name, value in weights.items()}
-        if found != SHAPES:
+        if {name: value.shape for name, value in weights.items()} != SHAPES:
             raise WeightsError(f"expected the tensors {', '.join(SHAPES)} of {FORMAT} in {path}, got others")
-        return cls(weights, hashlib.sha256(data).hexdigest())
+        expected, found = about.get("digest", "none"), digest_of(weights)
+        if found != expected:
+            raise WeightsError(f"expected digest {expected[:16]} in {path}, got {found[:16]}: corrupted")
+        return cls(weights, found)
 
     def __call__(self, images: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """What to do.
@@ -92,6 +94,15 @@ class VisionNetwork:
     def _dense(self, name: str, values: np.ndarray) -> np.ndarray:
         result: np.ndarray = self._weights[f"{name}.weight"] @ values + self._weights[f"{name}.bias"]
         return result
+
+
+def digest_of(weights: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names and values: what a file says of itself, and what who learns anew compares."""
+    sha = hashlib.sha256()
+    for name in sorted(weights):
+        sha.update(name.encode())
+        sha.update(np.ascontiguousarray(weights[name], np.float32).tobytes())
+    return sha.hexdigest()
 
 
 def scaled(numbers: np.ndarray) -> np.ndarray:

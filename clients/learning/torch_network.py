@@ -5,7 +5,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .network import CAMERAS, CONVOLUTIONS, FEATURES, FORMAT, HIDDEN, NUMBERS, SEEN, VisionNetwork, margin
+from .network import (
+    CAMERAS,
+    CONVOLUTIONS,
+    FEATURES,
+    FORMAT,
+    HIDDEN,
+    NUMBERS,
+    SEEN,
+    VisionNetwork,
+    digest_of,
+    margin,
+)
 
 
 class TorchNetwork(nn.Module):
@@ -41,11 +52,9 @@ class TorchNetwork(nn.Module):
         """Write a safetensors file that `VisionNetwork.load` reads."""
         from safetensors.torch import save_file
 
-        save_file(
-            {name: value.detach().contiguous() for name, value in self.state_dict().items()},
-            path,
-            {"format": FORMAT},
-        )
+        weights = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
+        digest = digest_of({name: value.numpy() for name, value in weights.items()})
+        save_file(weights, path, {"format": FORMAT, "digest": digest})
 
     def load(self, path: str | Path) -> None:
         """Take the weights of a file. Raises WeightsError."""

@@ -77,6 +77,21 @@ class PolicySpec:
         """Import it, without making one. Raises PolicySpecError where that fails."""
         _import(self.target)
 
+    def files(self) -> dict[str, Path]:
+        """Files that decide what it does, by name: those that its arguments name, and those that its class says it reads, where it has a function
+        `files` of the same arguments.
+
+        Raises:
+            PolicySpecError: it cannot be imported, or not be made of these arguments.
+        """
+        named = [Path(text) for text in self.arguments.values() if isinstance(text, str) and len(text) < 4096]
+        reads: Callable[..., list[Path]] = getattr(_import(self.target), "files", lambda **_: [])
+        try:
+            own = reads(**self.arguments)
+        except (TypeError, ValueError) as error:
+            raise PolicySpecError(f"{self.name}: expected a policy from {self.target}: {error}") from error
+        return {str(path): path for path in named if path.is_file()} | {path.name: path for path in own}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what a results folder remembers."""
         return {"name": self.name, "target": self.target, "arguments": dict(self.arguments)}

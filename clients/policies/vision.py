@@ -3,8 +3,8 @@
 It sees no agents, lights or route but in the pictures: what those do not show, it does not know. `clients.learning` says how it learns.
 """
 
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ..protocol.requests import ActionSpaceName
 from .policy import EpisodeInfo, PolicyError
 
 OF_THE_LANE = ("lane_offset_m", "heading_error_rad")
+BUNDLED = Path(__file__).parent / "weights"
 STAGES = {3: "vision-003", 30: "vision-030", 100: "vision"}  # per cent of its training
 
 
@@ -42,6 +43,11 @@ class Vision:
     ) -> None:
         self.network = VisionNetwork.load(weights) if weights else bundled_network(stage)
         self.noise_mps2, self.told, self.blind = float(noise_mps2), told, blind
+
+    @staticmethod
+    def files(weights: str | Path | None = None, stage: int = 100, **others: Any) -> list[Path]:
+        """What decides how it drives: see `PolicySpec.files`."""
+        return [Path(weights) if weights else BUNDLED / f"{_bundled(stage)}.safetensors"]
 
     def reset(self, info: EpisodeInfo) -> None:
         """Begin an episode.
@@ -78,7 +84,10 @@ class Vision:
 
 def bundled_network(stage: int = 100) -> VisionNetwork:
     """The network that is shipped. Raises ValueError for a stage that is not."""
+    return VisionNetwork.load(BUNDLED / f"{_bundled(stage)}.safetensors")
+
+
+def _bundled(stage: int) -> str:
     if stage not in STAGES:
         raise ValueError(f"expected a stage of {', '.join(map(str, STAGES))}, got {stage}")
-    with resources.as_file(resources.files(__package__) / "weights" / f"{STAGES[stage]}.safetensors") as path:
-        return VisionNetwork.load(path)
+    return STAGES[stage]

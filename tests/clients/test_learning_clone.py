@@ -8,6 +8,7 @@ import torch
 from clients.learning.clone import CloneConfig, clone, disturbed
 from clients.learning.lessons import Lessons, LessonsError
 from clients.learning.network import CAMERAS, SIZE, VisionNetwork
+from clients.pictures import shrink
 from worldmodel.data.lessons import COLUMNS
 
 CONFIG = CloneConfig(epochs=8.0, batch=8, learning_rate=4e-3, untold_share=0.0, stages=(0.5,))
@@ -69,6 +70,30 @@ def test_no_episode_is_learnt_from_and_tested_on(tmp_path: Path) -> None:
     assert len(tested) == 12
 
 
+def test_several_files_are_one_after_the_other(tmp_path: Path) -> None:
+    one, two = (Lessons.load(written(tmp_path / f"{name}.npz")) for name in "ab")
+    both = Lessons.load(tmp_path / "a.npz", tmp_path / "b.npz")
+    assert len(both) == len(one) + len(two)
+    assert len(set(both.episode)) == 40
+    assert np.array_equal(both.images[len(one) :], two.images)
+    assert np.array_equal(both.episode[len(one) :], two.episode + 20)
+
+
+def test_larger_pictures_are_learnt_from_as_driving_shrinks_them(tmp_path: Path) -> None:
+    large = np.random.default_rng(1).integers(0, 256, (120, len(CAMERAS), 2, 96, 160, 3), dtype=np.uint8)
+    seen = Lessons.load(written(tmp_path / "large.npz", images=large)).images
+    assert seen.shape == (120, len(CAMERAS), 2, *SIZE, 3)
+    assert np.abs(seen[7, 1, 0].astype(int) - shrink(large[7, 1, 0], SIZE)).max() <= 1  # halves are rounded
+
+
+def test_it_goes_on_with_weights_that_there_are(tmp_path: Path) -> None:
+    lessons = Lessons.load(written(tmp_path / "lessons.npz"))
+    clone(lessons, tmp_path / "first", CONFIG)
+    barely = replace(CONFIG, epochs=0.01, stages=())
+    further = clone(lessons, tmp_path / "second", barely, tmp_path / "first" / "vision.safetensors")
+    assert further.along_mps2 < 0.5 < clone(lessons, tmp_path / "none", barely).along_mps2
+
+
 def test_disturbed_pictures_keep_what_they_show() -> None:
     images = torch.zeros((16, 2, 2, *SIZE, 3), dtype=torch.uint8)
     images[..., 40:, :] = 200
@@ -84,6 +109,7 @@ def test_disturbed_pictures_keep_what_they_show() -> None:
     [
         ({"cameras": np.array(["front_wide", "rear"])}, "expected cameras"),
         ({"images": np.zeros((120, 2, 2, 8, 8, 3), np.uint8)}, r"expected cameras .* of \(48, 80\)"),
+        ({"images": np.zeros((120, 2, 2, 96, 80, 3), np.uint8)}, r"whole times as large, .* of \(96, 80\)"),
         ({"columns": np.array(["x"] * len(COLUMNS))}, "expected columns speed_mps"),
     ],
 )

@@ -64,6 +64,20 @@ def test_files_that_hold_no_network_are_refused(tmp_path) -> None:
             VisionNetwork.load(tmp_path / name)
 
 
+def test_a_file_that_is_not_as_it_was_written_is_refused(network: TorchNetwork, tmp_path) -> None:
+    path = tmp_path / "a.safetensors"
+    network.save(path)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"expected digest .* corrupted"):
+        VisionNetwork.load(path)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    save_file(weights, path)  # says nothing of itself
+    with pytest.raises(WeightsError, match="expected digest none"):
+        VisionNetwork.load(path)
+
+
 def test_the_wheelbase_is_the_cars() -> None:
     assert EGO_SHAPE.wheelbase_m == WHEELBASE_M
 

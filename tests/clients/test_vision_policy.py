@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from clients.client import connect
-from clients.learning.network import CAMERAS
+from clients.learning.network import CAMERAS, VisionNetwork
 from clients.learning.torch_network import TorchNetwork
 from clients.observation import Observation
 from clients.policies import EpisodeInfo, PolicyError, PolicySpecError, load_policy
-from clients.policies.vision import Vision
+from clients.policies.vision import Vision, bundled_network
 
 
 @pytest.fixture
@@ -60,3 +60,13 @@ def test_files_and_stages_that_there_are_not_are_refused(tmp_path: Path) -> None
     for argument in (f"weights={tmp_path / 'none'}", "stage=50"):
         with pytest.raises(PolicySpecError, match=r"expected (weights|a stage of 3, 30, 100)"):
             load_policy(f"clients.policies.vision:Vision?{argument}").make()
+
+
+def test_a_run_remembers_which_weights_drove(weights: Path, tmp_path: Path) -> None:
+    own = load_policy(f"vision?weights={weights}").files()
+    assert weights in own.values()
+    (bundled,) = load_policy("vision?stage=3&told=false").files().values()
+    assert bundled_network(3).digest == VisionNetwork.load(bundled).digest
+    assert load_policy("idle").files() == {}
+    with pytest.raises(PolicySpecError, match="expected a stage of 3, 30, 100"):
+        load_policy("vision?stage=50").files()
