@@ -80,9 +80,15 @@ class Decider:
     def forced(self, b: int, tiles: Tensor) -> Choice:
         """The schedule leaves nothing to decide."""
         choice = Choice(self._forced(b).expand_as(self._books.reason[self._t, b]))
-        if self._books.who.is_reusable(self._t, b) and self._memory.has_prints(b):
+        if self._books.who.is_reusable(self._t, b) and self._keeps_prints(b):
             choice.now = fingerprint(tiles, self._samples)
         return choice
+
+    def _keeps_prints(self, b: int) -> bool:
+        """Whether fingerprints of this block's input are stored."""
+        return self._books.who.looks and (
+            self._method.probe is None or (self._method.probe, b) == ("input", 0)
+        )
 
     def decide_for_all(self, choice: Choice, residual: Tensor) -> None:
         """The first block's input, or its residual [B, R, Vt, Nt, C], decides for the blocks after it."""
@@ -137,11 +143,11 @@ class Decider:
         key = self._books.who.steps[self._t], b
         if b > 0 and self._method.probe is not None:
             return None, unmeasured(tau)._replace(reason=self._memory.read("probe", 0).clone())
-        if not gate.measures:
+        if not self._books.who.looks:
             return None, gate.judge(None, tau, self._max_deviation, key)
         now = fingerprint(signal, self._samples)
         seen = Comparison(now, *self._stored_print(b), self._members, self._action_cosine(b))
-        verdict = gate.judge(seen, tau, self._max_deviation, key)
+        verdict = self._seeing(gate.judge(seen, tau, self._max_deviation, key))
         if self._method.follow:
             self._memory.keep_print(b, now)
         return now, verdict
@@ -150,13 +156,21 @@ class Decider:
         """The gate's verdict on blocks in a row, [n, B, R], and the fingerprint of the first one's input."""
         gate, run = self._method.gate, slice(first, first + count)
         now, seen = None, None
-        if gate.measures:
+        if self._books.who.looks:
             now = fingerprint(tiles, self._samples)
             old = self._memory.read_prints(first, count)
             old_sizes = self._memory.read_run("sizes", first, count)
             seen = Comparison(now, old, old_sizes, self._members, self._action_cosine(run))
         tau, key = self._books.standing.tau[self._t, run], (self._books.who.steps[self._t], first)
-        return now, gate.judge_ahead(seen, tau, self._max_deviation, key)
+        return now, self._seeing(gate.judge_ahead(seen, tau, self._max_deviation, key))
+
+    def _seeing(self, verdict: Verdict) -> Verdict:
+        """The verdict [..., B, R] without the rows that it is none of the gate's business to look at."""
+        blind = self._books.who.blind
+        if blind is None:
+            return verdict
+        nothing = unmeasured(verdict.cosine)
+        return Verdict(*(torch.where(blind, none, seen) for none, seen in zip(nothing, verdict, strict=True)))
 
     def _action_cosine(self, where: int | slice) -> Tensor | None:
         stored = self._books.action_cosine

@@ -37,7 +37,7 @@ class Gate(Protocol):
     """The decision piece of a method.
 
     Attributes:
-        measures: whether it looks at fingerprints; it gets None in their place otherwise.
+        measures: whether it looks at fingerprints. It gets None in their place otherwise, or where no tier asks for a look.
         adaptive: whether it holds tiles to the cosine threshold and the largest deviation of their tier.
         foresees: whether it can judge blocks in a row from the input of the first one, in `judge_ahead`.
         watches_action: whether the action is an entry of its fingerprint.
@@ -95,14 +95,16 @@ class DualMetric:
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """COSINE before DEVIATION; INVALID where a metric is not finite."""
-        assert seen is not None
+        if seen is None:
+            return unmeasured(tau)
         return self._verdict(similarity(*seen, self.entries), tau, max_deviation)
 
     def judge_ahead(
         self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """The same of blocks in a row."""
-        assert seen is not None
+        if seen is None:
+            return unmeasured(tau)
         return self._verdict(similarity_ahead(*seen, self.entries), tau, max_deviation)
 
     def _verdict(self, seen: Similarity, tau: Tensor, max_deviation: Tensor) -> Verdict:

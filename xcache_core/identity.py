@@ -11,7 +11,7 @@ from .ledger import Numbers
 from .method import Setup
 from .reason import Reason, is_forced
 from .rows import Rows
-from .schedule import Role, forced_reason
+from .schedule import Policy, Role, forced_reason
 from .store import Slot, State
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ class Identity:
         forced: the same as int64 [T, L, B, 1].
         numbers: thresholds and position in time.
         plain: whether nothing is ever cached here: no step, or every tier is off.
+        looks: whether inputs must be looked at for some row; `blind`, bool [B, 1], are those for which not, or None where
+            all are alike.
         has_budget: whether some row has an error budget.
         checks_skips: whether some row has skips checked.
     """
@@ -91,6 +93,7 @@ class Identity:
         for slot, chunk in zip(hosts, chunks, strict=True):
             slot.first_chunk = chunk if slot.first_chunk is None else slot.first_chunk
         self.plain = not self.steps or not any(slot.policy.enabled for slot in hosts)
+        self.looks, self.blind = self._looking([slot.policy for slot in hosts])
         self.has_budget = any(not isinf(slot.policy.budget) for slot in hosts)
         self.checks_skips = any(slot.policy.shadow_every for slot in hosts)
         asked, blocks = list(zip(hosts, chunks, roles, strict=True)), range(self._setup.plan.blocks)
@@ -104,6 +107,15 @@ class Identity:
             torch.tensor(codes, dtype=torch.int64, device=device).unsqueeze(-1),
             Numbers(*columns[:, :, None, :, None]),
         )
+
+    def _looking(self, policies: list[Policy]) -> tuple[bool, Tensor | None]:
+        gate = self._setup.method.gate
+        if self._setup.executor == "graph":  # a captured graph must serve every tier
+            return gate.measures, None
+        looking = [gate.measures and (policy.looks or not gate.adaptive) for policy in policies]
+        if all(looking) or not any(looking):
+            return any(looking), None
+        return True, ~torch.tensor(looking, device=self._state.device).unsqueeze(1)
 
     def _code(self, step: int, b: int, slot: Slot, chunk: int, role: Role) -> int:
         method = self._setup.method

@@ -30,12 +30,6 @@ class Memory:
         """The same of blocks in a row, [n, B, R, ...]."""
         return self._rows.of(self._state.planes[name], self._key, slice(first, first + count))
 
-    def has_prints(self, b: int) -> bool:
-        """Whether fingerprints of this block's input are stored."""
-        return self._method.gate.measures and (
-            self._method.probe is None or (self._method.probe, b) == ("input", 0)
-        )
-
     def read_print(self, b: int) -> Fingerprint:
         """The stored fingerprints of the block."""
         return Fingerprint(*(self.read(name, b) for name in Fingerprint._fields))

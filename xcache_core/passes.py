@@ -108,10 +108,10 @@ class Pass:
         if not self._foresees or self._who.plain:
             return 0
         self._begin()
-        measures, last = self._setup.method.gate.measures, min(self._setup.plan.blocks, first + reach)
+        looks, last = self._who.looks, min(self._setup.plan.blocks, first + reach)
         b = first
         while b < last and self._who.is_free(self._t, b):
-            if measures and b > first and not self._books.in_one_go[self._t][b - 1]:
+            if looks and b > first and not self._books.in_one_go[self._t][b - 1]:
                 break
             b += 1
         return b - first

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
+from math import inf, isinf
 from typing import Literal
 
 from .reason import Reason
@@ -25,6 +25,9 @@ class Role(Enum):
 @dataclass(frozen=True)
 class Policy:
     """The numbers of one quality tier; each slot has its own. Defaults are the paper's (arXiv 2604.20289).
+
+    With a floor of -1, a margin of 2 and no limit to deviation or drift the schedule alone decides: inputs are not
+    looked at.
 
     Args:
         enabled: False computes everything and stores nothing.
@@ -67,6 +70,12 @@ class Policy:
             raise ValueError(f"expected max_skips >= 0 or None, got {self.max_skips}")
         if self.protect_step0 not in ("off", "on", "strict"):
             raise ValueError(f"expected protect_step0 'off', 'on' or 'strict', got {self.protect_step0!r}")
+
+    @property
+    def looks(self) -> bool:
+        """Whether a cosine or a deviation could ever refuse anything; otherwise inputs need not be looked at."""
+        bounded = self.floor > -1.0 or self.margin < 2.0 or not isinf(self.max_deviation)
+        return bounded or not isinf(self.budget) or self.protect_step0 == "strict"
 
     def floor_at(self, step: int) -> float:
         """The cosine floor of a step."""

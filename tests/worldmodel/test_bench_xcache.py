@@ -32,11 +32,12 @@ from worldmodel.xcache_bench import (
     pareto,
     record,
     suggest,
+    unmatched,
     write_page,
 )
 from worldmodel.xcache_bench.race import Run, race
 from worldmodel.xcache_bench.scenes import Drive
-from worldmodel.xcache_bench.work import skipped_work, stage_work
+from worldmodel.xcache_bench.work import skipped_work, stage_work, work_outside
 from xcache_core import Reason
 
 CONFIG = ModelConfig(
@@ -113,7 +114,9 @@ def test_the_speed_that_skipped_work_implies_counts_what_blocks_cost(model: Worl
     reason = np.full((2, 4), Reason.SKIPPED, np.uint8)
     reason[:, 0] = Reason.ANCHOR
     run = Run([], caches=[{"reason": reason}, None])
-    assert skipped_work(run, CONFIG, CAMERAS) == pytest.approx((1 - work[0] / sum(work)) / 2)
+    total = sum(work) + work_outside(CONFIG)
+    assert skipped_work(run, CONFIG, CAMERAS) == pytest.approx((sum(work) - work[0]) / total / 2)
+    assert 0.0 < work_outside(CONFIG) < 0.2 * total
 
 
 def test_the_chunk_that_commits_is_exact_in_the_curve(results: dict) -> None:
@@ -183,12 +186,26 @@ def test_tiers_are_suggested_by_their_promises() -> None:
     assert suggest(table[:1])["balanced"]["name"] == "exact"
 
 
+def test_what_is_above_ours_is_named() -> None:
+    def row(name: str, speed: float, cost: float) -> dict:
+        return {"name": name, "speedup_dit": speed, "true_cost_db": cost}
+
+    ours = [row("exact", 1.0, 0.0), row("fast", 3.0, 0.1), row("fast@1", 9.0, 0.3)]
+    others = [
+        row("slower", 2.9, 0.1),
+        row("as_good", 3.05, 0.09),
+        row("cheaper", 2.5, 0.0),
+        row("faster", 3.2, 0.1),
+    ]
+    assert [one["name"] for one in unmatched(ours + others, ("exact", "fast"))] == ["cheaper", "faster"]
+
+
 def test_the_page_needs_nothing_else(results: dict, tmp_path: Path) -> None:
     config = {"model": "test", "weights": "random"}
     write_page(envelope(results, config), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     tags = [element.tag for element in ElementTree.fromstring(page.replace("<!doctype html>", "")).iter()]
-    assert tags.count("svg") == 2 * 7 + 3  # both protocols, and the maps of every cache
+    assert tags.count("svg") == 2 * 7 + 2  # both protocols, and where the caches skipped: neither measures
     assert tags.count("polyline") == 2 * 3 * 4
     assert not {"script", "link", "img"} & set(tags)
     assert "http" not in page.replace("https://", "")

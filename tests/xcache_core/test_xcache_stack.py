@@ -1,5 +1,6 @@
 """A whole stack at once does what its blocks do one after another, for less."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -141,6 +142,45 @@ def test_blocks_computed_in_one_pass_are_skipped_with_one_look(toy, monkeypatch)
         toy.run_chunk(cache, state, blocks, inputs[n], slots=[0], chunk=n, action=torch.ones(1, 2))
     assert [block.calls for block in blocks] == [2] * 6  # at chunk 0, at two steps
     assert (looks.single, looks.ahead) == (0, 2 * 2)
+
+
+BLIND = Policy(front=0, floor=-1.0, margin=2.0, max_deviation=math.inf, max_skips=2)
+
+
+def test_a_tier_that_refuses_nothing_has_its_inputs_not_looked_at(toy, monkeypatch):
+    monkeypatch.setattr("xcache_core.decide.fingerprint", None)
+    cache, blocks = XCache(deep(toy), BLIND), [toy.Counted(block) for block in toy.make_blocks(6, 8)]
+    state, action = cache.new_state(1), torch.ones(1, 2)
+    for n in range(7):
+        toy.run_chunk(cache, state, blocks, torch.randn(2, 1, *toy.shape), slots=[0], chunk=n, action=action)
+    assert [block.calls for block in blocks] == [2 * 3] * 6  # chunks 0, 3 and 6
+    assert telemetry(state, 0)["cosine"] == [[None] * 6] * 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"floor": 0.0}, {"margin": 0.1}, {"max_deviation": 9.0}, {"budget": 1.0}, {"protect_step0": "strict"}],
+)
+def test_whatever_could_refuse_asks_for_a_look(change):
+    assert not BLIND.looks
+    assert replace(BLIND, **change).looks
+
+
+@pytest.mark.parametrize("executor", ["eager", "masked"])
+def test_a_session_that_is_not_looked_at_does_not_mind_one_that_is(toy, executor):
+    cache, blocks = XCache(deep(toy), Policy(front=0), executor=executor), toy.make_blocks(6, 8)
+    inputs, outs = toy.walk(6, 2, (2, *toy.shape), change=0.3), []
+    for slots, rows in (([0, 1], [0, 1]), ([1], [1])):
+        state = cache.new_state(2)
+        cache.set_policy(state, 1, BLIND)
+        for n in range(6):
+            action = torch.ones(len(slots), 2)
+            out = toy.run_chunk(cache, state, blocks, inputs[n][:, rows], slots=slots, chunk=n, action=action)
+        outs.append(out[:, -1])
+        seen = telemetry(state, 1)
+        assert seen["reason"] == [["stale" if n % 3 == 0 else "skipped"] * 6] * 2
+        assert seen["cosine"] == [[None] * 6] * 2
+    assert torch.equal(*outs)
 
 
 def test_a_block_computed_by_itself_ends_a_look_and_begins_another(toy, monkeypatch):

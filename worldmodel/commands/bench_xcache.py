@@ -1,16 +1,19 @@
 """`roadloop bench xcache`: what the block cache saves and what it costs, beside full compute and the baselines."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-CHUNKS, QUICK_CHUNKS = 24, 5
-TUNE_CHUNKS = 12
-QUICK_GROUPS = ("urban_street", "highway")
+CHUNKS = {"race": 8, "ablation": 12, "tune": 8}  # of every drive
+QUICK_CHUNKS = 5
+SCENARIOS = 1  # of every group
+QUICK_GROUPS, ABLATION_GROUPS = ("urban_street", "highway"), ("urban_street", "turning")
 STEPS = (4, 2, 1)
-FRONTIER = ("safe", "balanced", "fast", "balanced_view", "fast_view")  # raced at the other step counts too
+OURS = ("exact", "safe", "balanced", "fast")
+FRONTIER = ("safe", "balanced", "fast", "always")  # raced at the other step counts too
 
 
 def bench_xcache(
@@ -33,6 +36,8 @@ def bench_xcache(
     groups: Annotated[str, typer.Option(help="Scenario groups, separated by commas.")] = "",
     protocols: Annotated[str, typer.Option(help="free-running, context-synchronised, or both.")] = "",
     chunks: Annotated[int | None, typer.Option(min=1, help="Chunks of every drive.")] = None,
+    scenarios: Annotated[int, typer.Option(min=1, help="Scenarios of every group, at most.")] = SCENARIOS,
+    compile: Annotated[str, typer.Option(help="Mode of torch.compile; empty runs eagerly.")] = "",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the results.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Where to write a page of them.")] = None,
@@ -42,23 +47,28 @@ def bench_xcache(
     from rich.console import Console
 
     from ..benchmarking import envelope, write_json
-    from ..xcache_bench import measure, pareto, terminal_table, write_page
+    from ..xcache_bench import measure, overall, pareto, terminal_table, unmatched, write_page
 
     if ablation and tune:
         raise typer.BadParameter("expected --ablation or --tune, got both")
     kind = "ablation" if ablation else "tune" if tune else "race"
-    world_model = open_model(model, random_weights, cycle)
+    world_model = open_model(model, random_weights, cycle, compile)
     counts = _step_counts(steps, world_model, quick or kind != "race")
-    settings = settings_of(kind, quick, groups, protocols, chunks, counts[0], device)
+    settings = settings_of(kind, quick, groups, protocols, chunks, counts[0], device, scenarios)
     contestants = contestants_of(kind, methods, quick, counts, world_model, settings)
-    config = _config(kind, world_model, counts, settings)
+    config = _config(kind, world_model, counts, settings) | {"compile": compile or "eager"}
     title = "X-Cache, {kind}: {model}, {weights} weights, {steps} steps, KV cycle {cycle}".format_map(config)
-    results = measure(world_model, contestants, settings)
-    results["pareto_png"] = None if png_file is None else str(png_file)
     console = Console()
+    results = measure(world_model, contestants, settings, _progress())
+    results["pareto_png"] = None if png_file is None else str(png_file)
     for protocol in settings.protocols:
         rows = [row for row in results["methods"] if row["protocol"] == protocol]
         console.print(terminal_table(rows, f"{title}, {protocol}"))
+    if kind == "race":
+        means = [row for row in overall(results["methods"]) if row["protocol"] == settings.protocols[0]]
+        results["unmatched"] = [row["name"] for row in unmatched(means, OURS)]
+        console.print(terminal_table(means, "mean over the groups"))
+        console.print(f"as fast as no tier at its cost: {', '.join(results['unmatched']) or 'none'}")
     if tune:
         results["suggested"] = _print_choice(console, results["methods"])
     if png_file is not None:
@@ -70,19 +80,43 @@ def bench_xcache(
         write_page(document, html_file)
 
 
-def open_model(name: str, random_weights: bool, cycle: int | None) -> Any:
-    """The model to measure; `cycle` stands in for its own."""
+def open_model(name: str, random_weights: bool, cycle: int | None, compile: str = "") -> Any:
+    """The model to measure; `cycle` stands in for its own. All engines share what `compile` makes of it."""
     from dataclasses import replace
 
+    from ..diffusion.compiled import compile_networks
     from ..model.config import load_model_config
     from ..model.world_model import load_world_model, random_world_model
 
     model = random_world_model(load_model_config(name)) if random_weights else load_world_model(name)
+    if compile:
+        compile_networks(model, compile)
     return model if cycle is None else replace(model, config=replace(model.config, cycle=cycle))
 
 
+def _progress() -> Any:
+    """Says after every race how long it has taken and how long the rest will, on the error stream."""
+    from rich.console import Console
+
+    console, start = Console(stderr=True), time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        passed = time.monotonic() - start
+        left = passed * (total - done) / done if done else 0.0
+        console.print(f"{done} of {total} chunks, {passed:.0f} s, about {left:.0f} s left", highlight=False)
+
+    return tell
+
+
 def settings_of(
-    kind: str, quick: bool, groups: str, protocols: str, chunks: int | None, steps: int, device: str
+    kind: str,
+    quick: bool,
+    groups: str,
+    protocols: str,
+    chunks: int | None,
+    steps: int,
+    device: str,
+    scenarios: int = SCENARIOS,
 ) -> Any:
     """Which scenarios, for how long, under which protocols."""
     from ..benchmarking import HELD_OUT_SEED
@@ -90,12 +124,12 @@ def settings_of(
 
     choosing = kind == "tune"
     known: Mapping[str, Sequence[str]] = CHOICE_SCENARIOS if choosing else GROUPS
-    wanted = _chosen(groups, known, QUICK_GROUPS if quick else tuple(known), "groups")
+    usual = QUICK_GROUPS if quick else ABLATION_GROUPS if kind == "ablation" else tuple(known)
+    wanted = _chosen(groups, known, usual, "groups")
     under = _chosen(protocols, PROTOCOLS, PROTOCOLS[:1] if choosing or quick else PROTOCOLS, "protocols")
-    length = QUICK_CHUNKS if quick else TUNE_CHUNKS if choosing else CHUNKS
     return Settings(
-        scenarios={group: known[group][: 1 if quick else None] for group in wanted},
-        chunks=chunks or length,
+        scenarios={group: known[group][:scenarios] for group in wanted},
+        chunks=chunks or (QUICK_CHUNKS if quick else CHUNKS[kind]),
         steps=steps,
         device=device,
         protocols=[protocol for protocol in PROTOCOLS if protocol in under],

@@ -66,13 +66,13 @@ class CacheChoice:
 
 # For this project's models, which add what the conditions tell outside of the blocks: their inputs turn and single
 # features jump more than the paper's thresholds (`xcache_core.PRESETS`) allow, while a reused residual costs little.
-# The cosine alone decides. Measured on a half-trained `S`, see docs/x-cache.md; to be set anew for other weights with
-# `roadloop bench xcache --tune`.
+# The cosine alone decides, in `fast` the schedule: nothing is looked at. Measured on `S`, see docs/x-cache.md; to be
+# set anew for other weights with `roadloop bench xcache --tune`.
 TIERS = {
     "exact": PRESETS["exact"],
-    "safe": Policy(front=0, floor=0.9, margin=4.0, max_deviation=32.0),
-    "balanced": Policy(front=0, floor=0.8, margin=4.0, max_deviation=32.0),
-    "fast": Policy(front=0, floor=0.5, margin=4.0, max_deviation=inf),
+    "safe": Policy(front=0, floor=0.9, margin=4.0, max_deviation=inf),
+    "balanced": Policy(front=0, floor=0.8, margin=4.0, max_deviation=inf),
+    "fast": Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, max_skips=3),
 }
 # Without the action entry: what an action does shows in the inputs, and swerving would refuse everything by itself.
 XCACHE = Method(DualMetric(entries=("spatial", "mean")))

@@ -1,6 +1,6 @@
 """A whole benchmark: contestants over scenarios, under both protocols, as plain data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +36,28 @@ class Settings:
         return Course(self.device, self.steps, self.seed)
 
 
-def measure(model: WorldModel, contestants: Sequence[Contestant], settings: Settings) -> dict[str, Any]:
+# Told after every race how many of how many chunks are done.
+Progress = Callable[[int, int], None]
+
+
+def measure(
+    model: WorldModel,
+    contestants: Sequence[Contestant],
+    settings: Settings,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
     """Race over every scenario: `methods` by group, `scenarios`, `per_chunk`, and `evidence` by name and group.
 
     Full compute always takes part. A contestant whose committed chunks are exact has one rollout under both protocols;
     it is raced once, and its rows stand under both.
     """
-    rig = model_rig(model)
+    rig, done = model_rig(model), 0
+    total = sum(
+        len(entrants(model, contestants, protocol, settings.protocols)) * settings.chunks
+        for names in settings.scenarios.values()
+        for protocol in settings.protocols
+        for _ in names
+    )
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     runs: dict[tuple[str, str], list[Run]] = {}
@@ -59,6 +74,8 @@ def measure(model: WorldModel, contestants: Sequence[Contestant], settings: Sett
                     curves += [{**label, **point} for point in curve]
                     if protocol == settings.protocols[0]:
                         runs.setdefault((one.name, group), []).append(made[one.name])
+                done += len(field) * settings.chunks
+                progress(done, total)
             if len(settings.protocols) > 1:
                 rows, curves = (_under_both(table, drive) for table in (rows, curves))
     return {"methods": averages(rows), "scenarios": rows, "per_chunk": curves, "evidence": _evidence(runs)}

@@ -9,10 +9,11 @@ from xcache_core.baselines import STEP_ONLY, fixed_table, with_whole_input
 from xcache_core.gate import DualMetric
 from xcache_core.plan import Cut
 
-from ..diffusion.cache import XCACHE, XCACHE_TIERS, CacheChoice
+from ..diffusion.cache import SAMPLES, XCACHE, XCACHE_TIERS, CacheChoice
 
 FULL = "exact"
 CUTS: tuple[Cut, ...] = ("frame", "view")
+PAPER_SAMPLES = 32
 TABLE, TABLE_BUDGET = "fixed_table", 0.06
 
 
@@ -69,12 +70,13 @@ def variant(
     cut: Cut = "frame",
     apart: bool = False,
     whole: bool = False,
+    samples: int = SAMPLES,
     noise_hold: int | None = None,
 ) -> Contestant:
-    """X-Cache with other pieces or numbers. `whole`: fingerprints hold every token."""
+    """X-Cache with other pieces or numbers. `samples` tokens are compared; `whole`: every one."""
     tiers = {FULL: PRESETS[FULL], name: policy}
     make = partial(_with_whole_input if whole else XCache, method=method)
-    choice = CacheChoice(tiers, make, cut, apart)
+    choice = CacheChoice(tiers, make, cut, apart, samples)
     return Contestant(name, name, choice, noise_hold=noise_hold, about=about)
 
 
@@ -92,14 +94,16 @@ def calibrated(drift: list[list[float]]) -> Contestant:
 
 def _baseline(name: str) -> Contestant:
     tiers = {FULL: PRESETS[FULL], name: BASELINES[name].policy}
-    return Contestant(name, name, CacheChoice(tiers, partial(baseline, name)), about=BASELINES[name].about)
+    choice = CacheChoice(tiers, partial(baseline, name), samples=PAPER_SAMPLES)
+    return Contestant(name, name, choice, about=BASELINES[name].about)
 
 
 def _ablations() -> dict[str, Contestant]:
     ours = XCACHE_TIERS.tiers["balanced"]
     rows = [
         variant("default", ours, "the tier balanced"),
-        variant("paper", Policy(), "the paper's numbers and entries", method=PAPER),
+        variant("paper", Policy(), "the paper's numbers and entries", method=PAPER, samples=PAPER_SAMPLES),
+        variant("samples_32", ours, "as many tokens compared as published", samples=PAPER_SAMPLES),
         variant("step0_protected", replace(ours, protect_step0="on"), "step 0 always computed"),
         variant("kv_unprotected", replace(ours, protect_kv=False), "chunks that commit may skip"),
         variant(

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .frontier import base_name
+
 LABELS = ("name", "tier", "group", "protocol", "scenario", "steps", "about")
 HIGHEST = ("chunk_ms_p99", "cache_mb")
 TOTAL = ("chunks",)
 COLUMNS = {
     "skip": "skip",
+    "speedup_denoise": "denoise x",
     "speedup_dit": "DiT x",
     "speedup_chunk": "chunk x",
     "speedup_implied": "implied x",
@@ -25,7 +28,7 @@ PANELS = {
     "psnr_full": "PSNR to full compute [dB]",
     "motion_energy_ratio": "motion energy ratio",
 }
-MARKERS = "os^Dv"  # of the groups
+MARKERS = {4: "o", 2: "s", 1: "^", 8: "D"}  # by denoising steps
 
 
 def averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -53,29 +56,33 @@ def _merged(members: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def pareto(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """Speed-up of the network against true cost, likeness to full compute and motion; a mark per row."""
+    """Speed-up of the network against true cost, likeness to full compute and motion, means over the groups.
+
+    A colour per method, a mark per number of steps; those of one method are joined by a line.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = list(dict.fromkeys(row["name"] for row in rows))
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(14, 4.5), layout="constrained")
+    methods: dict[str, list[dict[str, Any]]] = {}
+    for row in overall(rows):
+        methods.setdefault(base_name(row), []).append(row)
+    colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(16, 5), layout="constrained")
     for panel, (key, label) in zip(panels, PANELS.items(), strict=True):
-        for row in rows:
-            colour, marker = (
-                f"C{names.index(row['name']) % 10}",
-                MARKERS[groups.index(row["group"]) % len(MARKERS)],
-            )
-            panel.scatter(row["speedup_dit"], row[key], color=colour, marker=marker)
+        for index, (name, members) in enumerate(methods.items()):
+            colour = colours[index % len(colours)]
+            speeds, values = zip(*((row["speedup_dit"], row[key]) for row in members), strict=True)
+            panel.plot(speeds, values, color=colour, linewidth=0.8, alpha=0.5, label=name)
+            for row, speed, value in zip(members, speeds, values, strict=True):
+                panel.scatter(speed, value, color=colour, marker=MARKERS.get(row["steps"], "v"))
         panel.set(xlabel="DiT speed-up", ylabel=label)
         panel.grid(alpha=0.3)
-    for index, name in enumerate(names):
-        panels[-1].scatter([], [], color=f"C{index % 10}", label=name)
-    for index, group in enumerate(groups):
-        panels[-1].scatter([], [], color="grey", marker=MARKERS[index % len(MARKERS)], label=group)
-    panels[-1].legend(fontsize="small")
+    for steps in sorted({row["steps"] for row in rows}, reverse=True):
+        mark = MARKERS.get(steps, "v")
+        panels[-1].scatter([], [], color="grey", marker=mark, label=f"{steps} steps")
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -1,9 +1,11 @@
 """Choosing the tiers' numbers: a sweep on scenarios that no report shows, and what it suggests."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from xcache_core import Policy
+from xcache_core.plan import Cut
 
 from .methods import CUTS, FULL, Contestant, variant
 
@@ -15,22 +17,24 @@ CHOICE_SCENARIOS: Mapping[str, tuple[str, ...]] = {
     "stop_and_go": ("urban_follow_bus",),
 }
 FLOORS, QUICK_FLOORS = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7), (0.95, 0.8)
-DEVIATION = (
-    32.0  # single features of a trained model's stream change by ten times its mean: the cosine decides
-)
-ANY = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=1e9)
+FEWER_FLOORS = (0.95, 0.9, 0.8)  # where an anchor or another cut is tried
+ANY = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf)  # the schedule alone decides
 SLACK = 0.02  # by which motion may be worse than that of full compute
 SAFE_DB, BALANCED_COST_DB, FAST_COST_DB = 40.0, 0.2, 0.5
 
 
 def candidates(quick: bool = False) -> list[Contestant]:
-    """Cuts x floors x anchors, with the floor as the threshold, and a cache that is held back by the schedule alone."""
+    """Floors as thresholds, the cosine alone deciding; with an anchor and by camera too; and the schedule alone."""
+    all_floors = QUICK_FLOORS if quick else FLOORS
     found = []
+    tried: list[tuple[Cut, int, Sequence[float]]] = [("frame", 0, all_floors)]
+    if not quick:
+        tried += [("frame", 1, FEWER_FLOORS), ("view", 0, FEWER_FLOORS)]
+    for cut, front, floors in tried:
+        for floor in floors:
+            policy = Policy(front=front, floor=floor, margin=4.0, max_deviation=inf)
+            found.append(variant(f"{cut} {floor} front {front}", policy, repr(policy), cut=cut))
     for cut in CUTS:
-        for front in (0, 1):
-            for floor in QUICK_FLOORS if quick else FLOORS:
-                policy = Policy(front=front, floor=floor, margin=4.0, max_deviation=DEVIATION)
-                found.append(variant(f"{cut} {floor} front {front}", policy, repr(policy), cut=cut))
         found.append(variant(f"{cut} any", ANY, repr(ANY), cut=cut))
     return found
 
@@ -58,14 +62,3 @@ def moves_as(row: Mapping[str, Any], exact: Mapping[str, Any]) -> bool:
     worse = [row[key] - exact[key] for key in ("speed_error", "yaw_rate_error")]
     worse.append(abs(row["motion_energy_ratio"] - 1) - abs(exact["motion_energy_ratio"] - 1))
     return max(worse) <= SLACK
-
-
-def frontier(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows that no other beats in both speed and true cost, fastest first."""
-    fastest = sorted(rows, key=lambda row: -row["speedup_dit"])
-    best, lowest = [], float("inf")
-    for row in fastest:
-        if row["true_cost_db"] < lowest:
-            best.append(row)
-            lowest = row["true_cost_db"]
-    return best

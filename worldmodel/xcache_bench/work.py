@@ -13,7 +13,7 @@ from .race import Run
 
 
 def skipped_work(run: Run, model: ModelConfig, views: int) -> float:
-    """Share of the blocks' arithmetic in the denoising passes that was skipped."""
+    """Share of the arithmetic of the denoising passes that was skipped."""
     shares = [0.0 if cache is None else _skipped(cache["reason"], model, views) for cache in run.caches]
     return sum(shares) / len(shares)
 
@@ -21,8 +21,15 @@ def skipped_work(run: Run, model: ModelConfig, views: int) -> float:
 def _skipped(reason: np.ndarray, model: ModelConfig, views: int) -> float:
     """Of one chunk; `reason` [S, L] or [S, L, R]."""
     skipped = (reason == Reason.SKIPPED).reshape(*reason.shape[:2], -1).mean((0, 2))
-    work = stage_work(model, views, apart=reason.shape[1] > model.dit.depth)
-    return float(np.average(skipped, weights=work))
+    work = np.array(stage_work(model, views, apart=reason.shape[1] > model.dit.depth))
+    return float(skipped @ work / (work.sum() + work_outside(model)))
+
+
+def work_outside(model: ModelConfig) -> float:
+    """Multiplications per camera of what no cache skips in a pass: into the blocks, out of them, and their modulation."""
+    rows, columns = model.latent_size
+    width, ends = model.dit.width, 2 * rows * columns * model.tokenizer.channels * model.dit.width
+    return float(ends + (6 + 2) * width**2)
 
 
 def stage_work(model: ModelConfig, views: int, apart: bool) -> list[float]:
