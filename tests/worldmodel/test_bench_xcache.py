@@ -195,6 +195,7 @@ def test_what_is_above_ours_is_named() -> None:
         row("slower", 2.9, 0.1),
         row("as_good", 3.05, 0.09),
         row("cheaper", 2.5, 0.0),
+        row("even", 3.0, 0.06),
         row("faster", 3.2, 0.1),
     ]
     assert [one["name"] for one in unmatched(ours + others, ("exact", "fast"))] == ["cheaper", "faster"]

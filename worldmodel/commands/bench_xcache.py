@@ -1,5 +1,6 @@
 """`roadloop bench xcache`: what the block cache saves and what it costs, beside full compute and the baselines."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 CHUNKS = {"race": 8, "ablation": 12, "tune": 8}  # of every drive
 QUICK_CHUNKS = 5
 SCENARIOS = 1  # of every group
+TABLE_WIDTH = 140  # where the output is no terminal
 QUICK_GROUPS, ABLATION_GROUPS = ("urban_street", "highway"), ("urban_street", "turning")
 STEPS = (4, 2, 1)
 OURS = ("exact", "safe", "balanced", "fast")
@@ -58,7 +60,7 @@ def bench_xcache(
     contestants = contestants_of(kind, methods, quick, counts, world_model, settings)
     config = _config(kind, world_model, counts, settings) | {"compile": compile or "eager"}
     title = "X-Cache, {kind}: {model}, {weights} weights, {steps} steps, KV cycle {cycle}".format_map(config)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     results = measure(world_model, contestants, settings, _progress())
     results["pareto_png"] = None if png_file is None else str(png_file)
     for protocol in settings.protocols:
@@ -72,7 +74,8 @@ def bench_xcache(
     if tune:
         results["suggested"] = _print_choice(console, results["methods"])
     if png_file is not None:
-        pareto(results["methods"], title, png_file)
+        shown = [row for row in results["methods"] if row["protocol"] == settings.protocols[0]]
+        pareto(shown, f"{title}, {settings.protocols[0]}", png_file)
     document = envelope(results, config, world_model.digest, _dtype(device))
     if json_file is not None:
         write_json(document, json_file)
@@ -142,13 +145,14 @@ def contestants_of(
     kind: str, methods: str, quick: bool, counts: Sequence[int], model: Any, settings: Any
 ) -> list[Any]:
     """Who takes part: the first number of steps is the race's own, the tiers run with the others too."""
-    from ..xcache_bench import ABLATIONS, FULL_COMPUTE, METHODS, QUICK_METHODS, TABLE, candidates
+    from ..xcache_bench import ABLATIONS, FULL_COMPUTE, METHODS, PARTS, QUICK_METHODS, TABLE, candidates
 
     if kind == "tune":
         return candidates(quick)
     if kind == "ablation":
         return [ABLATIONS[name] for name in _chosen(methods, ABLATIONS, tuple(ABLATIONS), "rows")]
-    names = _chosen(methods, (*METHODS, TABLE), QUICK_METHODS if quick else (*METHODS, TABLE), "methods")
+    usual = QUICK_METHODS if quick else [name for name in (*METHODS, TABLE) if name not in PARTS]
+    names = _chosen(methods, (*METHODS, TABLE), usual, "methods")
     chosen = [METHODS[name] for name in names if name != TABLE]
     if TABLE in names:
         chosen.append(_with_table(model, settings))

@@ -3,7 +3,7 @@
 from .calibrate import drift_table
 from .frontier import frontier, unmatched
 from .measure import Settings, measure, model_rig
-from .methods import ABLATIONS, FULL_COMPUTE, METHODS, QUICK_METHODS, TABLE, Contestant, calibrated
+from .methods import ABLATIONS, FULL_COMPUTE, METHODS, PARTS, QUICK_METHODS, TABLE, Contestant, calibrated
 from .page import write_page
 from .race import PROTOCOLS, Course
 from .scenes import GROUPS, record
@@ -17,6 +17,7 @@ __all__ = [
     "FULL_COMPUTE",
     "GROUPS",
     "METHODS",
+    "PARTS",
     "PROTOCOLS",
     "QUICK_METHODS",
     "TABLE",

@@ -25,9 +25,10 @@ COLUMNS = {
 }
 PANELS = {
     "true_cost_db": "true cost [dB]",
-    "psnr_full": "PSNR to full compute [dB]",
+    "psnr_full": "PSNR to full compute [dB], at most 60",
     "motion_energy_ratio": "motion energy ratio",
 }
+HIGHEST_DB = 60.0  # drawn: full compute has 100 to itself
 MARKERS = {4: "o", 2: "s", 1: "^", 8: "D"}  # by denoising steps
 
 
@@ -73,7 +74,8 @@ def pareto(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     for panel, (key, label) in zip(panels, PANELS.items(), strict=True):
         for index, (name, members) in enumerate(methods.items()):
             colour = colours[index % len(colours)]
-            speeds, values = zip(*((row["speedup_dit"], row[key]) for row in members), strict=True)
+            speeds = [row["speedup_dit"] for row in members]
+            values = [min(row[key], HIGHEST_DB) if key == "psnr_full" else row[key] for row in members]
             panel.plot(speeds, values, color=colour, linewidth=0.8, alpha=0.5, label=name)
             for row, speed, value in zip(members, speeds, values, strict=True):
                 panel.scatter(speed, value, color=colour, marker=MARKERS.get(row["steps"], "v"))
