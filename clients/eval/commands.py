@@ -59,7 +59,7 @@ def run(
     ] = None,
     video: Annotated[bool, typer.Option(help="Write an MP4 of every rollout.")] = False,
     mcap: Annotated[
-        bool, typer.Option(help="Write an MCAP of every rollout, for Foxglove and Rerun.")
+        bool, typer.Option(help="Write an MCAP of every rollout, with Foxglove's schemas.")
     ] = False,
     retries: Annotated[int, typer.Option(min=0, help="After failures of the infrastructure.")] = 2,
     rollout_timeout: Annotated[float, typer.Option(min=1, help="Longest rollout [s].")] = 900.0,

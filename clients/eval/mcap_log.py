@@ -1,4 +1,4 @@
-"""The log of a rollout as MCAP, with Foxglove's Protobuf schemas, which Foxglove and Rerun draw as they are.
+"""The log of a rollout as MCAP, with Foxglove's Protobuf schemas. Rerun draws pictures, cameras, transforms and the pose of them, not boxes and checks.
 
 | topic | |
 |---|---|

@@ -40,12 +40,12 @@ SUITE: dict[str, Any] = {
     "repeats": 3,
     "options": {"cameras": ["front_wide", "front_narrow"]},
     "scenarios": [
-        {"scenario": "merge_passing_dusk", "group": "highway", "max_s": 15},
-        {"scenario": "urban_rain_night", "group": "town", "max_s": 15},
-        {"scenario": "highway_night", "group": "highway", "max_s": 15},
-        {"scenario": "rural_bends_night_fog", "group": "bends", "max_s": 15},
-        {"scenario": "highway_cut_in_truck_rain", "group": "highway", "max_s": 15},
-        {"scenario": "urban_lead_brakes", "group": "town", "max_s": 15},
+        {"scenario": "merge_passing_dusk", "group": "highway", "max_s": 12},
+        {"scenario": "urban_rain_night", "group": "town", "max_s": 12},
+        {"scenario": "highway_night", "group": "highway", "max_s": 12},
+        {"scenario": "rural_bends_night_fog", "group": "bends", "max_s": 12},
+        {"scenario": "highway_cut_in_truck_rain", "group": "highway", "max_s": 12},
+        {"scenario": "urban_lead_brakes", "group": "town", "max_s": 12},
     ],
 }
 QUICK: dict[str, Any] = {
