@@ -1,5 +1,6 @@
 """`roadloop learn`: clone the expert, then drive better by driving. torch and the rest are imported only when one of them runs."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,14 +8,16 @@ import typer
 import yaml
 
 from ..errors import RoadloopError
+from ..local import local_server
 
 NEEDS = "pip install 'roadloop[learn]'"
 
 
 def register(app: typer.Typer) -> None:
-    """Add `roadloop learn clone` and `roadloop learn ppo`."""
+    """Add `roadloop learn clone`, `look` and `ppo`."""
     learn = typer.Typer(no_args_is_help=True, help="Make a vision policy: clone the expert, then PPO.")
     learn.command("clone")(clone_command)
+    learn.command("look")(look_command)
     learn.command("ppo")(ppo_command)
     app.add_typer(learn, name="learn")
 
@@ -48,6 +51,31 @@ def clone_command(
     except (RoadloopError, OSError, ImportError) as error:
         _fail(error)
     typer.echo(f"{out / 'vision.safetensors'}: digest {digest}")
+
+
+def look_command(
+    drives: Annotated[Path, typer.Argument(help="Folder of `roadloop data build`.")],
+    lessons: Annotated[Path, typer.Argument(help="What `roadloop data lessons` made of it.")],
+    out: Annotated[Path, typer.Option(help="NumPy file (.npz) to write.")],
+    url: Annotated[str | None, typer.Option(help="Server; by default one is started here.")] = None,
+    token: Annotated[str | None, typer.Option(help="Bearer token.", envvar="ROADLOOP_TOKEN")] = None,
+    engine: Annotated[str, typer.Option(help="Engine of the server that is started.")] = "worldmodel",
+    slots: Annotated[int, typer.Option(min=1, help="Drives at a time.")] = 4,
+) -> None:
+    """Drive the recorded drives again on a server: the same lessons, seen through its engine."""
+    try:
+        from .look import look
+
+        with ExitStack() as closing:
+            address = url or closing.enter_context(local_server(engine))
+            count = look(drives, lessons, out, address, token, slots, _tell_drives)
+    except (RoadloopError, OSError, ImportError) as error:
+        _fail(error)
+    typer.echo(f"{out}: {count} lessons")
+
+
+def _tell_drives(done: int, total: int) -> None:
+    typer.echo(f"{done} of {total} drives", err=True)
 
 
 def ppo_command(
