@@ -1,0 +1,78 @@
+"""A session is what its seed and actions make it, whatever else runs: alone, in a batch, restored, forked, in another worker."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from clients.client import Client, Session, connect
+from clients.observation import StepResult
+from server.recording import frame_digest
+
+CHUNKS, HALF, SEED = 3, 2, 11
+ACTIONS = [(0.02 * k, 0.5 - 0.2 * k) for k in range(CHUNKS)]
+ENGINES = {
+    "zero": ("zero", "front1", {}, {}),
+    "reference": ("urban_cruise", "front1", {}, {}),
+    "worldmodel": ("urban_cruise", None, {"model": "tiny"}, {"tier": "balanced"}),
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "zero")) for name in ENGINES])
+def server(request: pytest.FixtureRequest, run_server: Any, http: Any) -> Iterator[tuple[str, Any]]:
+    """Two workers."""
+    options = json.dumps(ENGINES[request.param][2])
+    flags = ["--engine", request.param, "--workers", "cpu:2", "--set", f"engine_options={options}"]
+    flags += ["--set", "step_timeout_s=120"]  # a busy machine is no stuck worker
+    with run_server(*flags) as running:
+        deadline_s = time.monotonic() + 100
+        while http(running.url, "/v1/server").body["workers_ready"] < 2:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+        yield request.param, running
+
+
+def begin(engine: str, session: Session, seed: int = SEED) -> None:
+    scenario, rig, _, options = ENGINES[engine]
+    session.reset(scenario, seed, rig=rig, options=options)
+
+
+def drive(client: Client, sessions: Sequence[Session], first: int, last: int) -> list[list[str]]:
+    """Digests of frames and ego by session and chunk; all sessions step together."""
+    digests: list[list[str]] = [[] for _ in sessions]
+    for action in ACTIONS[first:last]:
+        results = client.step_many(dict.fromkeys(sessions, action))
+        for k, session in enumerate(sessions):
+            result = results[session]
+            assert isinstance(result, StepResult), result
+            digests[k].append(frame_digest({**result.frames, "ego": [result.ego_frames.tobytes()]}))
+    return digests
+
+
+@pytest.mark.timeout(300)
+def test_the_same_session_has_the_same_frames_everywhere(server: tuple[str, Any], http: Any) -> None:
+    engine, running = server
+    with connect(running.url) as client:
+        begin(engine, client.session)
+        (alone,) = drive(client, client.sessions, 0, CHUNKS)
+    assert len(set(alone)) == CHUNKS
+
+    with connect(running.url, sessions=16) as client:  # eight in each worker
+        for k, session in enumerate(client.sessions):
+            begin(engine, session, SEED if k < 2 else 100 + k)
+        digests = drive(client, client.sessions, 0, HALF)
+        snapshot = client.sessions[0].snapshot()
+        copies = [*client.sessions[0].fork(), *client.sessions[1].fork()]
+        second = drive(client, client.sessions, HALF, CHUNKS)
+        workers = {view["session"]: view["worker"] for view in http(running.url, "/v1/sessions").body}
+        assert sorted({workers[session.name] for session in client.sessions[:2]}) == ["w0", "w1"]
+        for k in (0, 1):
+            assert digests[k] + second[k] == alone
+            assert second[client.sessions.index(copies[k])] == alone[HALF:]
+        assert all(other != alone[:HALF] for other in digests[2:])
+        for session in client.sessions[2:4]:
+            session.restore(snapshot.handle)
+        assert sorted({workers[session.name] for session in client.sessions[2:4]}) == ["w0", "w1"]
+        assert drive(client, client.sessions[2:4], HALF, CHUNKS) == [alone[HALF:]] * 2
