@@ -3,6 +3,7 @@
 Every part is a function of a running server's URL; `measure` runs them all.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -43,6 +44,7 @@ def server_bench(
 def measure(scale: float) -> dict[str, Any]:
     """All results; `scale` 1 takes about two minutes."""
     results: dict[str, Any] = {}
+    gc.freeze()  # what this command has imported is no part of the load
     with local_server("zero", "--set", "breaker_losses=100") as url:
         seconds = max(2.0, 8 * scale)
         results |= overhead(url, max(50, int(400 * scale)))

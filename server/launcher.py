@@ -5,7 +5,7 @@ from typing import Protocol
 
 from .channel import WorkerConfig
 
-Receive = Callable[[bytes], None]  # takes one message of a worker
+Receive = Callable[[bytes | memoryview], None]  # takes one message of a worker
 
 
 class WorkerLostError(Exception):

@@ -72,8 +72,8 @@ class LocalLauncher:
         """One message, and again in the loop's next round: the descriptor signals only that there are new ones."""
         if self._context is not None and self._router.poll(0):
             self._loop.call_soon(self._take)
-            _, data = self._router.recv_multipart(zmq.NOBLOCK)
-            self._receive(data)
+            _, frame = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            self._receive(frame.buffer)  # pictures are large: read where they arrived
 
 
 class LocalWorker:

@@ -229,7 +229,7 @@ def to_bytes(message: Any) -> bytes:
     return pack({"kind": type(message).__name__, **vars(message)})
 
 
-def from_bytes(data: bytes) -> Any:
+def from_bytes(data: bytes | memoryview) -> Any:
     """The message in these bytes.
 
     Raises:

@@ -204,7 +204,7 @@ class WorkerPool:
         except WorkerLostError:
             worker.handle.kill()  # its end, reported with its cause, fails the work: everybody hears it in one order
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes | memoryview) -> None:
         try:
             message = from_bytes(data)
         except ValueError as error:  # another installation's worker: it never gets ready

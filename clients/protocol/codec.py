@@ -30,7 +30,7 @@ def pack(message: dict[str, Any] | BaseModel) -> bytes:
     return packed
 
 
-def unpack(data: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
+def unpack(data: bytes | memoryview, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
     """The map in one binary message.
 
     Raises:
