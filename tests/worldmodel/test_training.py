@@ -20,6 +20,7 @@ from worldmodel.training.decoder_task import DecoderTask
 from worldmodel.training.dynamics_task import DynamicsTask
 from worldmodel.training.encode import encode_clips
 from worldmodel.training.forcing import draw_levels, forcing_loss
+from worldmodel.training.judge import judge, row
 from worldmodel.training.optimizer import Ema, learning_rate
 from worldmodel.training.progress import STATE_FILE
 from worldmodel.training.rollout import RolledClip, RolloutOptions, roll_out
@@ -307,3 +308,15 @@ def test_the_moving_average_follows_the_weights() -> None:
 
 def test_a_place_names_what_it_is() -> None:
     assert Place(3, False, 2) == Place(index=3, still=False, gap=2)
+
+
+def test_judging_changes_one_thing_at_a_time(data: Path, clips: list[Clip], tmp_path: Path) -> None:
+    run = dynamics_run(data, tmp_path, steps=1)
+    model = load_world_model(str(train(DynamicsTask(run, clips, clips), run)))
+    found = dict(judge(model, clips, 4))
+    assert next(iter(found)) == "4 steps, cycle 1, window 3"
+    assert {"1 steps", "cycle 4", "window 1", "without layout", "fresh noise in every chunk"} <= set(found)
+    assert all(np.isfinite(list(scores.values())).all() for scores in found.values())
+    assert len({scores["psnr_4"] for scores in found.values()}) > len(found) // 2
+    assert model.dit.config.window == 3
+    assert row("cycle 4", found["cycle 4"]).count("|") == 7

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     train.command("decoder")(decoder)
     train.command("dynamics")(dynamics)
     train.command("assemble")(assemble)
+    train.command("judge")(judge)
     app.add_typer(train, name="train")
 
 
@@ -87,3 +88,25 @@ def assemble(
     from ..training.assemble import assemble as put_together
 
     typer.echo(f"{out} {put_together(model, tokenizer, out)[:12]}")
+
+
+def judge(
+    model: Annotated[str, typer.Argument(help="A shipped model, or a checkpoint.")],
+    clips: Annotated[Path, typer.Argument(help="Held-out clips that its tokeniser has encoded.")],
+    count: Annotated[int, typer.Option(min=1, help="Clips to roll out.")] = 6,
+    chunks: Annotated[int, typer.Option(min=1, help="Chunks to roll out, at most those of the clips.")] = 24,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+) -> None:
+    """Take one thing away at a time, steps, cycle, window, layout, carried pictures, and print what is left."""
+    import torch
+
+    from ..model.world_model import load_world_model
+    from ..training.clips import open_clips
+    from ..training.judge import judge as judged
+    from ..training.judge import row
+
+    torch.set_num_threads(threads)
+    chosen = open_clips(clips, encoded=True)[:count]
+    length = min([chunks, *(clip.latents for clip in chosen)])
+    for name, scores in judged(load_world_model(model), chosen, length):
+        typer.echo(row(name, scores))

@@ -14,7 +14,8 @@ from .views import RigViews
 SPEED_GRID_M = torch.linspace(-0.5, 3.5, 33)  # per frame: -6 .. 42 m/s at 12 FPS
 YAW_GRID_RAD = torch.linspace(-0.12, 0.12, 25)  # per frame: +-1.4 rad/s
 REFINE_STEPS = 4  # at each level
-PYRAMID = (4, 2, 1)  # the resolution of the depth, divided by these, coarse to fine
+PYRAMID = (2, 1)  # the resolution of the depth, divided by these, coarse to fine
+NEIGHBOURHOOD = 9  # pixels
 HUBER = 8.0  # grey levels
 
 
@@ -45,11 +46,13 @@ def recover_ego_motion(frames: torch.Tensor, depth_m: torch.Tensor, rig: Rig) ->
 
     Direct image alignment (Lucas and Kanade 1981) of two parameters, forward travel and yaw, over all cameras at once:
     each pixel of the later frame, at its known depth, is looked up in the earlier frame. A grid over every motion a
-    car can make is searched first, so the answer does not lean towards the motion that was commanded.
+    car can make is searched first, so the answer does not lean towards the motion that was commanded. Only texture is
+    aligned, not light: head lamps, wet sheen and fog move with the car.
 
     Args:
         frames: uint8 [V, F, H, W, 3].
-        depth_m: distance along each pixel's ray, [F, V, h, w]; inf in the sky. The true geometry, at any resolution.
+        depth_m: distance along each pixel's ray, [F, V, h, w]; inf in the sky. The true geometry, best at the frames' own
+            resolution: at a quarter of it, true frames of 96x160 are read 60 % wrong on motorways.
         rig: the cameras.
 
     Returns:
@@ -57,15 +60,23 @@ def recover_ego_motion(frames: torch.Tensor, depth_m: torch.Tensor, rig: Rig) ->
     """
     views, count = frames.shape[:2]
     height, width = depth_m.shape[-2:]
-    flat = frames.permute(0, 1, 4, 2, 3).reshape(views * count, 3, *frames.shape[2:4]).float()
+    flat = _texture(frames).flatten(0, 1)
     levels = []
     for shrink in PYRAMID:
         size = (height // shrink, width // shrink)
-        small = F.interpolate(flat, size=size, mode="area").reshape(views, count, 3, *size)
+        small = F.interpolate(flat, size=size, mode="area").reshape(views, count, 1, *size)
         depth = F.interpolate(depth_m, size=size, mode="nearest")
         levels.append((small, depth, RigViews(rig.scaled(*size))))
     motion = torch.stack([_align(levels, k) for k in range(count - 1)])
     return EgoMotion(motion[:, 0], motion[:, 1])
+
+
+def _texture(frames: torch.Tensor) -> torch.Tensor:
+    """Grey levels [V, F, H, W, 3] less the mean of their neighbourhood: [V, F, 1, H, W]."""
+    grey = frames.float().mean(dim=-1)
+    edge = NEIGHBOURHOOD // 2
+    around = F.avg_pool2d(F.pad(grey, (edge,) * 4, mode="replicate"), NEIGHBOURHOOD, stride=1)
+    return (grey - around)[:, :, None]
 
 
 def _align(levels: list[tuple[torch.Tensor, torch.Tensor, RigViews]], k: int) -> torch.Tensor:
@@ -104,7 +115,7 @@ def _gauss_newton(
 def _residual(
     motions: torch.Tensor, before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: RigViews
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Looked-up minus seen under motions [G, 2]: [G, V, 3, h, w], and where the look-up is inside the earlier image."""
+    """Looked-up minus seen under motions [G, 2]: [G, V, 1, h, w], and where the look-up is inside the earlier image."""
     forward, yaw = motions.unbind(-1)
     cos, sin, zero, one = yaw.cos(), yaw.sin(), torch.zeros_like(yaw), torch.ones_like(yaw)
     # The rear axle does not slip sideways: it travels along an arc.

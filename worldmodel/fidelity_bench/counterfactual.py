@@ -71,8 +71,9 @@ def _branch(engine: DiffusionEngine, truth: Truth, session: int, action: ActionC
     results: list[ChunkResult] = [step(engine, fork, action) for _ in range(chunks)]
     engine.close(fork)
     states, made = list(results[-1].states), torch.from_numpy(results[-1].frames)
-    true, _, depth = truth.views.draw(truth.scene, states)
-    moved = recover_ego_motion(made[:, -2:], depth[-2:], truth.rig)
+    true, _, _ = truth.views.draw(truth.scene, states)
+    depth_m = truth.views.fine_depth(truth.scene, states[-2:])
+    moved = recover_ego_motion(made[:, -2:], depth_m, truth.rig)
     delta = pose_delta(states[-2].ego, states[-1].ego)
     found = {"forward": float(moved.forward_m[0]), "yaw": float(moved.yaw_rad[0])}
     return Branch(found, {"forward": float(delta[0]), "yaw": float(delta[2])}, made, true.transpose(0, 1))

@@ -46,6 +46,7 @@ class Window:
     empty: Tensor  # uint8 [V, H, W, 3], the last frame without road users
     layout: Tensor  # [V, 4, C, h, w] of the chunk's own frames
     depth_m: Tensor  # [5, V, h, w] at raster resolution
+    fine_depth_m: Tensor  # [2, V, H, W] of the last two frames
     warped: Tensor  # float [V, 4, H, W, 3]: the opening frame by bare warp
 
 
@@ -130,4 +131,5 @@ def _window(
     fine = views.fine_depth(scene, [states[0], *shown[1:]])
     poses: np.ndarray = poses_from(states[0].ego, shown[1:])
     warped = bare_warp(opening, fine[0], fine[1:], poses, views.rig)
-    return Window(chunk, shown, frames.transpose(0, 1), empty, layout[1:].transpose(0, 1), depth, warped)
+    layout = layout[1:].transpose(0, 1)
+    return Window(chunk, shown, frames.transpose(0, 1), empty, layout, depth, fine[-2:], warped)

@@ -27,6 +27,7 @@ from .rollout import with_latents
 from .tokenizer_file import prefix_of, tokenizer_config
 
 HELD_OUT_ROWS = 24
+GUESSED_SHARE = 0.7  # of the samples; the others are decoded from true latents, which must not suffer
 FRESH = ("decoder.detail.",)  # what a decoder lacks that never saw carried pictures
 
 
@@ -168,11 +169,11 @@ class DecoderTask:
 
 
 def _as_generated(sample: Sample, noise: float, g: torch.Generator) -> Tensor:
-    """Latents on the way from the true ones to what the model makes of them, and a little beyond; with noise."""
+    """True latents, or some on the way to what the model makes of them, and a little beyond; with noise."""
     shape = (len(sample.true), 1, 1, 1)
     z, device = sample.latents, sample.latents.device
     if sample.guess is not None:
-        share = 1.1 * torch.rand(shape, generator=g)
+        share = 1.1 * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < GUESSED_SHARE)
         z = torch.lerp(z, sample.guess, share.to(device))
     amount = noise * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < 0.5)
     return z + (amount * torch.randn(z.shape, generator=g)).to(device)

@@ -31,6 +31,7 @@ class RolloutOptions:
     layout: bool = True
     history: bool = True
     motion: bool = True
+    fresh_noise: bool = False  # in every chunk, instead of once in a KV cycle
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def roll_out(
         _, cond, carried = _prepare(tokenizer, clips, places, views, source, options)
         embedded = dit.embed(cond)
         context = cache.context(rows, one * ahead)
-        noise = torch.stack([chunk_noise(seed + row, turn.noise, names[row], latent_size) for row in rows])
+        epoch = chunk if options.fresh_noise else turn.noise
+        noise = torch.stack([chunk_noise(seed + row, epoch, names[row], latent_size) for row in rows])
         clean = sample(
             lambda x, step, e=embedded, c=context: dit.denoise(x, step, e, c),  # type: ignore[misc]
             noise,
