@@ -145,6 +145,13 @@ def test_a_cache_that_never_commits_what_it_reused_is_one_rollout_under_both_pro
     assert same == {"exact": True, "always": True, unprotected.name: False}
 
 
+def test_progress_is_told_up_to_the_last_chunk(model: WorldModel) -> None:
+    told: list[tuple[int, int]] = []
+    settings = replace(SETTINGS, chunks=2, protocols=PROTOCOLS)
+    measure(model, [METHODS["balanced"]], settings, lambda done, total: told.append((done, total)))
+    assert told == [(2, 4), (4, 4)]  # one race: the other protocol gives the same
+
+
 def test_evidence_says_where_and_why(results: dict) -> None:
     seen = results["evidence"]["always"]["turning"]
     assert np.array(seen["skip"]) == pytest.approx(np.array([[0, 2 / 3, 2 / 3]] * 2))

@@ -11,6 +11,7 @@ import typer
 CHUNKS = {"race": 8, "ablation": 12, "tune": 8}  # of every drive
 QUICK_CHUNKS = 5
 SCENARIOS = 1  # of every group
+SECONDS_BETWEEN = 10.0  # two words about progress
 TABLE_WIDTH = 140  # where the output is no terminal
 QUICK_GROUPS, ABLATION_GROUPS = ("urban_street", "highway"), ("urban_street", "turning")
 STEPS = (4, 2, 1)
@@ -98,14 +99,18 @@ def open_model(name: str, random_weights: bool, cycle: int | None, compile: str 
 
 
 def _progress() -> Any:
-    """Says after every race how long it has taken and how long the rest will, on the error stream."""
+    """Says now and then how long it has taken and about how long the rest will, on the error stream."""
     from rich.console import Console
 
-    console, start = Console(stderr=True), time.monotonic()
+    console, start, said = Console(stderr=True), time.monotonic(), 0.0
 
     def tell(done: int, total: int) -> None:
+        nonlocal said
         passed = time.monotonic() - start
-        left = passed * (total - done) / done if done else 0.0
+        if passed < said + SECONDS_BETWEEN and done < total:
+            return
+        said = passed
+        left = passed * (total - done) / done
         console.print(f"{done} of {total} chunks, {passed:.0f} s, about {left:.0f} s left", highlight=False)
 
     return tell

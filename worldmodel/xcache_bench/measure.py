@@ -36,7 +36,7 @@ class Settings:
         return Course(self.device, self.steps, self.seed)
 
 
-# Told after every race how many of how many chunks are done.
+# Told how many of how many chunks are done.
 Progress = Callable[[int, int], None]
 
 
@@ -51,13 +51,20 @@ def measure(
     Full compute always takes part. A contestant whose committed chunks are exact has one rollout under both protocols;
     it is raced once, and its rows stand under both.
     """
-    rig, done = model_rig(model), 0
+    rig = model_rig(model)
     total = sum(
         len(entrants(model, contestants, protocol, settings.protocols)) * settings.chunks
         for names in settings.scenarios.values()
         for protocol in settings.protocols
         for _ in names
     )
+    done = 0
+
+    def tell(chunks: int) -> None:
+        nonlocal done
+        done += chunks
+        progress(done, total)
+
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     runs: dict[tuple[str, str], list[Run]] = {}
@@ -66,7 +73,7 @@ def measure(
             drive = record(group, scenario, rig, settings.chunks, settings.device, settings.seed)
             for protocol in settings.protocols:
                 field = entrants(model, contestants, protocol, settings.protocols)
-                made = race(model, field, drive, settings.course, protocol) if field else {}
+                made = race(model, field, drive, settings.course, protocol, tell) if field else {}
                 for one in field:
                     row, curve = _score(model, one, made, drive, settings)
                     label = _label(one, drive, protocol, settings)
@@ -74,8 +81,6 @@ def measure(
                     curves += [{**label, **point} for point in curve]
                     if protocol == settings.protocols[0]:
                         runs.setdefault((one.name, group), []).append(made[one.name])
-                done += len(field) * settings.chunks
-                progress(done, total)
             if len(settings.protocols) > 1:
                 rows, curves = (_under_both(table, drive) for table in (rows, curves))
     return {"methods": averages(rows), "scenarios": rows, "per_chunk": curves, "evidence": _evidence(runs)}

@@ -5,7 +5,7 @@ stands, and keeps nothing of its own but its cache.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -54,10 +54,11 @@ def race(
     drive: Drive,
     course: Course,
     protocol: Protocol = "free-running",
+    tell: Callable[[int], None] = lambda chunks: None,
 ) -> dict[str, Run]:
     """Let all repeat a drive; times are comparable because they take turns.
 
-    Context-synchronised, the full compute of every contestant must take part.
+    Context-synchronised, the full compute of every contestant must take part. `tell` hears of the chunks that are done.
     """
     seats = [_Seat(model, one, drive, course) for one in contestants]
     by_name = {seat.contestant.name: seat for seat in seats}
@@ -68,6 +69,7 @@ def race(
         if protocol == "context-synchronised":
             for seat in seats:
                 seat.follow(by_name[seat.contestant.full.name])
+        tell(len(seats))
     return {name: seat.run for name, seat in by_name.items()}
 
 
