@@ -104,6 +104,9 @@ def _ablations() -> dict[str, Contestant]:
         variant("default", ours, "the tier balanced"),
         variant("paper", Policy(), "the paper's numbers and entries", method=PAPER, samples=PAPER_SAMPLES),
         variant("samples_32", ours, "as many tokens compared as published", samples=PAPER_SAMPLES),
+        variant(
+            "no_gate", XCACHE_TIERS.tiers["fast"], "inputs not looked at: the schedule alone, the tier fast"
+        ),
         variant("step0_protected", replace(ours, protect_step0="on"), "step 0 always computed"),
         variant("kv_unprotected", replace(ours, protect_kv=False), "chunks that commit may skip"),
         variant(
