@@ -119,10 +119,16 @@ class DriverMachine(RuleBasedStateMachine):
 
     # Worlds -----------------------------------------------------------------------------------------------------
 
-    @rule(pick=st.integers(0, 9), scenario=st.sampled_from(["zero", "zero-short"]), seed=st.integers(0, 1))
-    def reset(self, pick: int, scenario: str, seed: int) -> None:
+    @rule(
+        pick=st.integers(0, 9),
+        scenario=st.sampled_from(["zero", "zero-short"]),
+        seed=st.integers(0, 1),
+        newest=st.sampled_from([None, 1]),
+    )
+    def reset(self, pick: int, scenario: str, seed: int, newest: int | None) -> None:
         name = self.name(pick)
-        reply = self.ask("reset", session=name, scenario=scenario, seed=seed, rig="front1")
+        world = {"scenario": scenario, "seed": seed, "rig": "front1", "newest_frames": newest}
+        reply = self.ask("reset", session=name, **world)
         assert isinstance(reply, Started), reply
         self.worlds[name] = World((scenario, seed))
 
@@ -156,21 +162,30 @@ class DriverMachine(RuleBasedStateMachine):
         assert (reply.chunk, reply.terminated) == (world.next_chunk, self.worlds[name].ended)
 
     def looks(self, history: History, reply: Any) -> None:
-        """The same history always looks the same."""
-        picture = b"".join(reply.frames["front_wide"]) + reply.ego.tobytes()
+        """The same history always looks the same, to who gets its newest frames alone too."""
+        picture = reply.frames["front_wide"][-1] + reply.ego.tobytes()
         assert self.seen.setdefault(history, picture) == picture
 
-    @rule(accels=st.lists(st.sampled_from([0.0, 0.5]), min_size=MOST_SESSIONS, max_size=MOST_SESSIONS))
-    def step_all(self, accels: list[float]) -> None:
+    @rule(
+        accels=st.lists(st.sampled_from([0.0, 0.5]), min_size=MOST_SESSIONS, max_size=MOST_SESSIONS),
+        stream=st.booleans(),
+    )
+    def step_all(self, accels: list[float], stream: bool) -> None:
         names = sorted(self.worlds)
         steps = [
             {"session": name, **chunk(self.worlds[name].next_chunk, accel)}
             for name, accel in zip(names, accels, strict=False)
         ]
-        reply = self.ask("step_many", steps=steps)
+        reply = self.ask("step_many", steps=steps, stream=stream)
         assert isinstance(reply, SteppedMany)
-        for name, accel, result in zip(names, accels, reply.results, strict=False):
-            self.take(name, accel, result)
+        results = list(reply.results)
+        while reply.more:
+            reply = self.reply()
+            results += reply.results
+        told = {result.session: result for result in results}
+        assert len(told) == len(results) == len(steps)
+        for name, accel in zip(names, accels, strict=False):
+            self.take(name, accel, told[name])
 
     @rule(pick=st.integers(0, 9), same=st.booleans())
     def repeat_the_last_step(self, pick: int, same: bool) -> None:
