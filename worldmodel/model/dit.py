@@ -4,7 +4,7 @@ Axes: B sessions, V views, T latent frames (1 when generating), N tokens of a la
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import cast
 
@@ -158,7 +158,6 @@ class DiT(nn.Module):
         h = self.patch(tokens).to(dtype) + cond.tokens
         vector = F.silu(cond.vector + self._noise_vector(tau, size)[:, None])  # B V T D
 
-        @cache
         def inputs() -> BlockInputs:
             return BlockInputs(
                 modulation=self.modulation(vector).to(dtype),
@@ -168,7 +167,10 @@ class DiT(nn.Module):
                 memory=memory,
             )
 
-        residuals = [BlockResidual(cast(Block, block), inputs) for block in self.blocks]
+        # Made when first asked for: a pass that skips all blocks needs none. A pass that runs all of them makes them here:
+        # a compiler does not see through `cache`, and would make them once per block.
+        asked = cache(inputs) if run_stack is not plain_run_stack else constant(inputs())
+        residuals = [BlockResidual(cast(Block, block), asked) for block in self.blocks]
         h = run_stack(residuals, h, PassId(step, role))
         shift, scale = per_token(self.final_modulation(vector), h.shape[2]).chunk(2, dim=-1)
         clean = self.head(modulate(h, shift, scale))  # B V L C
@@ -183,6 +185,11 @@ class DiT(nn.Module):
     def _grid(self, rows: int, columns: int, latents: int, device: torch.device) -> tuple[Tensor, Tensor]:
         cos, sin = grid_table(rows, columns, 64 - self.config.temporal_dims, device)
         return cos.repeat(latents, 1), sin.repeat(latents, 1)
+
+
+def constant(value: BlockInputs) -> Callable[[], BlockInputs]:
+    """A function that always returns the same."""
+    return lambda: value
 
 
 def commit_step(commit_tau: float, number: int) -> Step:
