@@ -100,7 +100,7 @@ class Encoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """[B, 4, 3, H, W] -> [B, C, h, w]."""
         # In the format that the convolutions compute in: half the memory to move.
-        x = frames.flatten(1, 2).to(_compute_dtype(frames.device, self.layers[-1].weight.dtype))
+        x = frames.flatten(1, 2).to(_compute_dtype(frames.device, next(self.parameters()).dtype))
         return self.layers(fold(x * 2 - 1))
 
 
