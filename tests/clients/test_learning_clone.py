@@ -11,7 +11,9 @@ from clients.learning.network import CAMERAS, SIZE, VisionNetwork
 from clients.pictures import shrink
 from worldmodel.data.lessons import COLUMNS
 
-CONFIG = CloneConfig(epochs=8.0, batch=8, learning_rate=4e-3, untold_share=0.0, stages=(0.5,))
+CONFIG = CloneConfig(
+    epochs=8.0, batch=8, learning_rate=4e-3, untold_share=0.0, haste_weight=1.0, stages=(0.5,)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +94,17 @@ def test_it_goes_on_with_weights_that_there_are(tmp_path: Path) -> None:
     barely = replace(CONFIG, epochs=0.01, stages=())
     further = clone(lessons, tmp_path / "second", barely, tmp_path / "first" / "vision.safetensors")
     assert further.along_mps2 < 0.5 < clone(lessons, tmp_path / "none", barely).along_mps2
+
+
+def test_in_doubt_it_brakes(tmp_path: Path) -> None:
+    grey = np.full((120, len(CAMERAS), 2, *SIZE, 3), 90, np.uint8)  # shows nothing of why the expert brakes
+    lessons = Lessons.load(written(tmp_path / "lessons.npz", images=grey))
+    answers = []
+    for haste_weight in (1.0, 8.0):
+        clone(lessons, tmp_path / "out", replace(CONFIG, haste_weight=haste_weight, braking_weight=1.0))
+        network = VisionNetwork.load(tmp_path / "out" / "vision.safetensors")
+        answers.append(network(grey[0], np.array([10.0, 0.0, 0.0, 12.0], np.float32))[1])
+    assert answers[1] < answers[0] - 0.5
 
 
 def test_disturbed_pictures_keep_what_they_show() -> None:
