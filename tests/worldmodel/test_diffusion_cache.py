@@ -1,6 +1,7 @@
 """X-Cache in the engine: tiers, decisions per session, and what failed chunks, snapshots and forks do to it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -178,7 +179,9 @@ def test_a_failed_chunk_leaves_the_cache_untouched(engine: DiffusionEngine) -> N
     step(engine, healthy, sick)
     engine.flush()
     before, other = stored(engine, sick), stored(engine, healthy)
-    engine._sessions[sick].generator.source.fill_(torch.nan)
+    memory = engine._sessions[sick].generator
+    lost = replace(memory, anchor=replace(memory.anchor, x_m=float("nan")))
+    engine._sessions[sick].generator = lost
     results = engine.step({healthy: controls(0.0), sick: controls(0.0)})
     assert isinstance(results[sick], EngineError)
     assert equal(stored(engine, sick), before)
