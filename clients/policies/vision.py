@@ -55,7 +55,8 @@ class Vision:
         Raises:
             PolicyError: a camera that it needs is missing.
         """
-        if missing := [camera for camera in CAMERAS if info.cameras and camera not in info.cameras]:
+        wanted = () if self.blind or not info.cameras else CAMERAS
+        if missing := [camera for camera in wanted if camera not in info.cameras]:
             raise PolicyError(f"expected the cameras {', '.join(CAMERAS)}, got none of {', '.join(missing)}")
         self._info = info
         self._rng = np.random.default_rng([info.policy_seed, len(info.past)])
