@@ -212,6 +212,8 @@ class Client:
                     if more:
                         self._drop()  # the other parts must never be taken for the next reply
                     raise
+                # What the caller did meanwhile is no wait for the next part.
+                deadline_s = time.monotonic() + self._timeout_s
 
     def _open(self) -> None:
         """Connect, greet, and again until `reconnect_s` has passed; a refusal is final."""
