@@ -89,6 +89,7 @@ class State:
         self.gate_ns = 0  # host time spent on deciding
         self.gate_calls = 0
         self.log: Transaction | None = None
+        self.spare: dict[tuple[str, int, int], Tensor] = {}  # what the last log held, for the next one
         self.pending: Books | None = None  # of passes that are under way
         with torch.inference_mode(False):
             self.planes = _allocate(plan, slots, keys, prints, previous, dtype, self.device)

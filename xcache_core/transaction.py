@@ -16,7 +16,8 @@ class Transaction:
 
     Only what is about to be overwritten is copied, so a skipped block costs nothing but its bookkeeping. As a context
     manager it rolls back on an exception and commits otherwise. The log lives on the host: CUDA graphs that write to
-    the state are replayed outside it.
+    the state are replayed outside it. Its memory is kept by the state for the next log: giving it back to the system
+    and asking for it anew costs more than the copies.
     """
 
     def __init__(self, state: "State", slots: Sequence[int]) -> None:
@@ -31,7 +32,10 @@ class Transaction:
         """Remember the rows of a plane at (step, block), once."""
         if (name, step, block) not in self._cells and name not in self._planes:
             page = self._state.planes[name][step, block]
-            self._cells[name, step, block] = page.index_select(0, self._index)
+            spare = self._state.spare.pop((name, step, block), None)
+            if spare is None or len(spare) != len(self._slots):
+                spare = page.new_empty(len(self._slots), *page.shape[1:])
+            self._cells[name, step, block] = torch.index_select(page, 0, self._index, out=spare)
 
     def save_all(self, name: str) -> None:
         """Remember the rows of a small plane everywhere, once: cheaper than place by place."""
@@ -41,7 +45,8 @@ class Transaction:
     def commit(self) -> None:
         """Keep everything."""
         self._state.settle()
-        self._cells.clear()
+        self._state.spare |= self._cells
+        self._cells = {}
         self._planes.clear()
         if self._state.log is self:
             self._state.log = None
