@@ -85,8 +85,8 @@ class Tournament:
                 self.tell(f"{begun} of {len(self.worlds)} worlds: the next one would end too late")
                 return
             self._left[plan.world] = len(self.simulators) * len(self.policies)
-            for simulator in self.simulators:
-                for entrant in self.policies:
+            for entrant in self.policies:
+                for simulator in self.simulators:  # by turns, so that all servers have work
                     yield _Drive(plan, simulator, entrant)
 
     def _work(self, drives: Iterator[_Drive]) -> None:
