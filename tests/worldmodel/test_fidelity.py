@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,9 +12,12 @@ from worldmodel.fidelity import motion_energy, psnr, recover_ego_motion, ssim
 from worldmodel.layout import LayoutRenderer
 from worldmodel.reference.renderer import ReferenceRenderer
 from worldmodel.rig import load_rig
+from worldmodel.scene.actions import ActionChunk
 from worldmodel.scene.maps import build_map
 from worldmodel.scene.maps.spec import UrbanSpec
-from worldmodel.scene.state import Atmosphere, EgoState, SceneFrame
+from worldmodel.scene.scenario import load_scenario
+from worldmodel.scene.scene import Scene
+from worldmodel.scene.state import Atmosphere, EgoState, SceneFrame, pose_delta
 
 
 @given(st.integers(1, 60))
@@ -57,6 +61,18 @@ def test_ego_motion_is_read_back_from_rendered_frames(forward_m: float, yaw_rad:
     assert moved.yaw_rad.item() == pytest.approx(yaw_rad, abs=0.003)
     frozen = recover_ego_motion(pictures[:, :1].expand_as(pictures), depth_m[:1].expand_as(depth_m), rig)
     assert abs(frozen.forward_m.item()) < 0.05
+
+
+def test_head_lamps_and_a_smooth_road_do_not_hide_how_fast_it_goes() -> None:
+    rig = load_rig("surround7").scaled(96, 160)
+    scene = Scene(load_scenario("highway_night"), 1)
+    action = ActionChunk("controls", np.zeros((4, 2), np.float32))
+    frames = [scene.frame, *scene.step(action)][-2:]
+    pictures = torch.as_tensor(ReferenceRenderer(rig).render(scene.world, scene.atmosphere, frames))
+    depth_m = torch.as_tensor(LayoutRenderer(rig, stride=1).render(scene.world, frames).depth_m)
+    wanted = pose_delta(frames[0].ego, frames[1].ego)
+    assert wanted[0] > 1.0
+    assert recover_ego_motion(pictures, depth_m, rig).forward_m.item() == pytest.approx(wanted[0], rel=0.05)
 
 
 def _frame(

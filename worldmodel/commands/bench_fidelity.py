@@ -25,7 +25,12 @@ def bench_fidelity(
     size: Annotated[
         str, typer.Option(help="HEIGHTxWIDTH of the cameras; the model's own if not given.")
     ] = "",
-    scenarios: Annotated[str, typer.Option(help="Names, separated by commas; all that are held out.")] = "",
+    scenarios: Annotated[
+        str,
+        typer.Option(
+            help="Names, separated by commas; all that are held out, and long_country_road, if not given."
+        ),
+    ] = "",
     longest: Annotated[float, typer.Option(min=1.0, help="Longest horizon in seconds.")] = 180.0,
     tiers: Annotated[bool, typer.Option(help="Also the X-Cache tiers.")] = True,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -47,9 +52,13 @@ def bench_fidelity(
     console = Console()
     with explained():
         world_model = chosen_model(model, random_weights, size, cycle)
-        names = select_scenarios(scenarios or "all", "heldout")
-        if not scenarios:
+        wanted = [name for name in scenarios.split(",") if name]
+        presets = ",".join(name for name in wanted if name != LONG)
+        names = select_scenarios(presets or "all", "heldout") if presets or not wanted else ()
+        if not wanted:
             names = QUICK_SCENARIOS if quick else (*names, LONG)
+        elif LONG in wanted:
+            names = (*names, LONG)
         settings = Settings(
             names,
             QUICK_HORIZONS if quick else tuple(h for h in Settings.horizons_s if h <= longest),

@@ -16,6 +16,7 @@ YAW_GRID_RAD = torch.linspace(-0.12, 0.12, 25)  # per frame: +-1.4 rad/s
 REFINE_STEPS = 4  # at each level
 PYRAMID = (2, 1)  # the resolution of the depth, divided by these, coarse to fine
 NEIGHBOURHOOD = 9  # pixels
+SEARCH_STRIDE, SEARCH_BEST = 2, 24  # the grid search looks at every so many pixels of the coarsest level
 HUBER = 8.0  # grey levels
 
 
@@ -85,12 +86,20 @@ def _align(levels: list[tuple[torch.Tensor, torch.Tensor, RigViews]], k: int) ->
     for frames, depth_m, views in levels:
         seen = (frames[:, k], frames[:, k + 1], views.points(depth_m[k + 1]), views)
         if motion is None:
-            grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD)
-            motion = grid[_cost(*_residual(grid, *seen)).argmin()]
+            motion = _search(*seen)
         for _ in range(REFINE_STEPS):
             motion = motion + _gauss_newton(motion, *seen)
     assert motion is not None, "the pyramid has at least one level"
     return motion
+
+
+def _search(before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: RigViews) -> torch.Tensor:
+    """The best motion of a grid: all of it on few pixels, then the best few on all."""
+    grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD)
+    few = slice(None, None, SEARCH_STRIDE)
+    thin = _cost(*_residual(grid, before, after[..., few, few], points[:, few, few], views))
+    best = grid[thin.topk(SEARCH_BEST, largest=False).indices]
+    return best[_cost(*_residual(best, before, after, points, views)).argmin()]
 
 
 def _gauss_newton(
