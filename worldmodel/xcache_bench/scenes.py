@@ -37,7 +37,7 @@ class Drive:
     actions: list[ActionChunk]
     states: list[SceneFrame]  # 1 + 4 per chunk
     frames: torch.Tensor  # uint8 [V, 1 + 4 chunks, H, W, 3], of the reference renderer
-    depth_m: torch.Tensor  # [1 + 4 chunks, V, h, w] along each ray, at raster resolution
+    depth_m: torch.Tensor  # [chunks, 2, V, H, W] along each ray, at the last two frames of every chunk
 
 
 class HardActions:
@@ -64,7 +64,8 @@ def record(group: str, scenario: str, rig: Rig, chunks: int, device: str, seed: 
         actions.append(driver.act())
         states += scene.step(actions[-1])
     frames = ReferenceRenderer(rig, device).render(scene.world, scene.atmosphere, states)
-    (drawn,) = LayoutRenderer(rig, device=device).render_batch([(scene.world, states)])
+    ends = [states[FRAMES_PER_CHUNK * (k + 1) - 1 + j] for k in range(len(actions)) for j in range(2)]
+    depth_m = torch.from_numpy(LayoutRenderer(rig, stride=1, device=device).render(scene.world, ends).depth_m)
     return Drive(
-        group, scenario, rig, actions, states, torch.from_numpy(frames), torch.from_numpy(drawn.depth_m)
+        group, scenario, rig, actions, states, torch.from_numpy(frames), depth_m.unflatten(0, (-1, 2))
     )

@@ -103,7 +103,7 @@ def _motion_errors(made: torch.Tensor, drive: Drive, chunks: int) -> Motion:
     for k in range(max(0, len(drive.actions) - chunks), len(drive.actions)):
         last = FRAMES_PER_CHUNK * (k + 1)
         pair = slice(last - 1, last + 1)
-        motion = recover_ego_motion(made[:, pair], drive.depth_m[pair], drive.rig)
+        motion = recover_ego_motion(made[:, pair], drive.depth_m[k], drive.rig)
         found.append(torch.stack([motion.forward_m[0], motion.yaw_rad[0]]))
         delta = pose_delta(drive.states[last - 1].ego, drive.states[last].ego)
         wanted.append(torch.tensor([float(delta[0]), float(delta[2])]))
