@@ -84,7 +84,9 @@ def agreement(measure: Measure, reference: np.ndarray, simulated: np.ndarray, se
         )
     draws = _draws(reference.shape[1], seed)
     drawn = measure(reference.T[draws].mean(axis=1), simulated.T[draws].mean(axis=1))
-    found = drawn[np.isfinite(drawn)]
+    found = (
+        drawn[np.isfinite(drawn)] if reference.shape[1] > 1 else drawn[:0]
+    )  # one world tells nothing of others
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(found) else (np.nan, np.nan)
     return Agreement(float(measure(reference.mean(axis=1), simulated.mean(axis=1))), float(low), float(high))
 
@@ -141,7 +143,9 @@ def _draws(worlds: int, seed: int) -> np.ndarray:
 
 def _beyond_chance(values: np.ndarray, seed: int) -> bool:
     """Whether the mean of [W] is above 0 in 97.5 % of resamples."""
-    return bool(np.quantile(values[_draws(len(values), seed)].mean(axis=1), (1 - LEVEL) / 2) > 0)
+    return len(values) > 1 and bool(
+        np.quantile(values[_draws(len(values), seed)].mean(axis=1), (1 - LEVEL) / 2) > 0
+    )
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -63,8 +63,10 @@ def judge(policies: Sequence[Entrant], scores: Scores, metrics: Sequence[str] = 
 
 def shown(found: Mapping[str, Any], name: str) -> str:
     """A correlation with its interval, as text."""
-    if found.get(name) is None or None in found[f"{name}_ci"]:
+    if found.get(name) is None:
         return "none"
+    if None in found[f"{name}_ci"]:
+        return f"{found[name]:.2f}"
     low, high = found[f"{name}_ci"]
     return f"{found[name]:.2f} [{low:.2f}, {high:.2f}]"
 

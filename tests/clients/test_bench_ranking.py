@@ -139,6 +139,14 @@ def test_scores_that_are_all_equal_have_no_correlation() -> None:
     assert results_of(reference=equal, exact=equal)["spearman"] is None
 
 
+def test_one_world_has_no_interval_and_makes_nothing_sure() -> None:
+    there, here = np.array([[0.9], [0.1], [0.5]]), np.array([[0.1], [0.9], [0.5]])
+    found = agreement(spearman, there, here)
+    assert found.value == -1.0
+    assert np.isnan([found.low, found.high]).all()
+    assert not any(swap.sure for swap in swaps(["a", "b", "c"], there, here))
+
+
 def test_a_ranking_needs_policies_that_look() -> None:
     told = {name: rows(a=0.5) for name in ("stop", "idle")}
     with pytest.raises(ValueError, match="expected at least two policies that look at pictures, got 0"):
