@@ -12,6 +12,10 @@ from .ego import DEFAULT_COLUMNS, check_columns
 NEVER_AGAIN = 100_000  # chunks between automatic snapshots: more than an episode has
 
 
+class UnknownOptionError(TypeError, ValueError):
+    """A keyword argument that there is not: a TypeError to Python, which TorchRL counts on when it tries `frameskip`."""
+
+
 @dataclass(frozen=True)
 class DriveConfig:
     """Keyword arguments of `gymnasium.make` and `make_vec` for `roadloop/Drive-v0`."""
@@ -53,11 +57,15 @@ class DriveConfig:
         """The configuration with these values.
 
         Raises:
-            ValueError: unknown or wrong values; the message lists the valid ones.
+            UnknownOptionError: an unknown one; the message lists those that there are.
+            ValueError: wrong values.
         """
         known = [each.name for each in fields(cls)]
         if unknown := sorted(set(choices) - set(known)):
-            raise ValueError(f"expected options of {', '.join(known)}, got {', '.join(unknown)}")
+            names = ", ".join(map(repr, unknown))
+            raise UnknownOptionError(
+                f"expected options of {', '.join(known)}, got an unexpected keyword argument {names}"
+            )
         return cls(**choices)
 
     def __post_init__(self) -> None:

@@ -309,7 +309,7 @@ def test_a_missing_display_is_said(make: Make, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"camera": "front"}, "expected options of url, .*, got camera"),
+        ({"camera": "front"}, "expected options of url, .*, got an unexpected keyword argument 'camera'"),
         ({"cameras": ["roof"], "rig": None}, "expected cameras of front_wide, .*, got roof"),
         ({"image_size": (256, 224)}, r"expected an image_size of at most \(128, 224\)"),
         ({"frame_stack": 0}, "expected a frame_stack of at least 1"),

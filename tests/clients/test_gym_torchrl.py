@@ -7,7 +7,7 @@ import gymnasium
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from torchrl.envs import GymWrapper
+from torchrl.envs import GymEnv, GymWrapper
 from torchrl.envs.utils import check_env_specs
 
 from clients.gym import ENV_ID
@@ -52,3 +52,11 @@ def test_torchrl_begins_worlds_of_the_vector_environment_itself(wrap: Make, choi
     assert torch.equal(
         rolled["ego"][:, 3], rolled["ego"][:, 0]
     )  # speed and the rest at the world's beginning
+
+
+def test_torchrl_makes_an_environment_by_its_name(choices: dict[str, Any]) -> None:
+    env = GymEnv(ENV_ID, **choices)
+    try:
+        check_env_specs(env, break_when_any_done="both")
+    finally:
+        env.close()
