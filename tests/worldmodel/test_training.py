@@ -21,6 +21,7 @@ from worldmodel.training.dynamics_task import DynamicsTask
 from worldmodel.training.encode import encode_clips
 from worldmodel.training.forcing import draw_levels, forcing_loss
 from worldmodel.training.judge import judge, row
+from worldmodel.training.losses import energy_loss
 from worldmodel.training.optimizer import Ema, learning_rate
 from worldmodel.training.progress import STATE_FILE
 from worldmodel.training.rollout import RolledClip, RolloutOptions, roll_out
@@ -320,3 +321,16 @@ def test_judging_changes_one_thing_at_a_time(data: Path, clips: list[Clip], tmp_
     assert len({scores["psnr_4"] for scores in found.values()}) > len(found) // 2
     assert model.dit.config.window == 3
     assert row("cycle 4", found["cycle 4"]).count("|") == 7
+
+
+def test_energy_minds_how_strong_texture_is_and_not_where_its_lines_are() -> None:
+    ramp = torch.arange(64.0)
+    frames = (0.5 + 0.5 * torch.sin(ramp * np.pi / 4)).expand(1, 4, 3, 64, 64)
+    moved = torch.stack([frames[:, k].roll(k, -1) for k in range(4)], dim=1)  # a stripe passes by
+    shifted = moved.roll(4, -1)
+    blurred = 0.3 * (moved - 0.5) + 0.5
+    frozen = frames
+    assert energy_loss(moved, moved) == 0
+    assert float((moved - shifted).abs().mean()) > 0.5
+    assert energy_loss(shifted, moved) < 0.02 < 0.1 < energy_loss(blurred, moved)
+    assert energy_loss(frozen, moved) > 0.1

@@ -20,7 +20,7 @@ from ..model.tokenizer import INT8_ONE, Tokenizer
 from .batches import Harm, Place, Sequences, draw_views, load_row, stack_rows
 from .clips import Clip
 from .config import DecoderRun
-from .losses import detail_weights, psnr, reconstruction_loss
+from .losses import detail_weights, energy_loss, psnr, reconstruction_loss
 from .mosaic import write_mosaic
 from .progress import RunClock
 from .rollout import with_latents
@@ -89,7 +89,8 @@ class DecoderTask:
         with torch.autocast(true.device.type, torch.bfloat16):
             made = self._tokenizer.decode(z, guide, carried)
         made = made.float()
-        return reconstruction_loss(made, true, weight, self.run.gradient_weight), made
+        loss = reconstruction_loss(made, true, weight, self.run.gradient_weight)
+        return loss + self.run.energy_weight * energy_loss(made, true), made
 
     @torch.no_grad()
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, clock: RunClock) -> dict[str, float]:
@@ -115,6 +116,9 @@ class DecoderTask:
         )
         self.model.load_state_dict(present)
         scores = {f"held_out{name}_psnr": float(psnr(picture, s.true)) for name, picture in made.items()}
+        scores |= {
+            f"held_out{name}_energy": _energy(picture) / _energy(s.true) for name, picture in made.items()
+        }
         return scores | {"carried_psnr": float(psnr(s.carried.pictures, s.true))}
 
     def export(self, weights: Mapping[str, Tensor], path: Path, notes: Mapping[str, Any]) -> None:
@@ -177,6 +181,11 @@ def _as_generated(sample: Sample, noise: float, g: torch.Generator) -> Tensor:
         z = torch.lerp(z, sample.guess, share.to(device))
     amount = noise * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < 0.5)
     return z + (amount * torch.randn(z.shape, generator=g)).to(device)
+
+
+def _energy(frames: Tensor) -> float:
+    """Mean absolute difference of neighbouring frames."""
+    return float(frames.diff(dim=1).abs().mean())
 
 
 def _frames(clip: Clip, place: Place, views: np.ndarray) -> np.ndarray:

@@ -29,6 +29,27 @@ def reconstruction_loss(made: Tensor, true: Tensor, weight: Tensor, gradient_wei
     return loss
 
 
+def energy_loss(made: Tensor, true: Tensor) -> Tensor:
+    """How far the strength of texture and of motion is off, place by place, whatever their phase.
+
+    What cannot be known is best blurred, says a loss of errors alone; blurred things seem to stand still.
+
+    Args:
+        made: [B, F, 3, H, W].
+        true: the same shape.
+    """
+    loss = made.new_zeros(())
+    for axis in (-1, -2, 1):  # across, down, from frame to frame
+        mine, theirs = (_strength(images.diff(dim=axis)) for images in (made, true))
+        loss = loss + (mine - theirs).abs().mean()
+    return loss
+
+
+def _strength(differences: Tensor) -> Tensor:
+    """Mean magnitude over patches of two raster cells."""
+    return F.avg_pool2d(differences.abs().flatten(0, 2)[:, None], 2 * RASTER_STRIDE)
+
+
 def detail_weights(details: Tensor, extra: float) -> Tensor:
     """Where paint and agents are: more weight, and 1 on average.
 
