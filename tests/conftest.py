@@ -14,14 +14,22 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-@pytest.fixture(autouse=True)
-def own_threads() -> Iterator[None]:
-    """A test that sets torch's threads sets them for itself: results may differ in the last bit with their number."""
+@pytest.fixture(scope="session")
+def all_threads() -> int:
+    """How many threads torch has by itself."""
     import torch
 
-    before = torch.get_num_threads()
+    return torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def own_threads(all_threads: int) -> Iterator[None]:
+    """What sets torch's threads, a test or a fixture of many, sets them for itself: the last bit may differ with their number."""
+    import torch
+
+    torch.set_num_threads(all_threads)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(all_threads)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
