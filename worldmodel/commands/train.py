@@ -1,5 +1,6 @@
 """`roadloop train`: from a folder of episodes to a shipped checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -95,6 +96,7 @@ def judge(
     clips: Annotated[Path, typer.Argument(help="Held-out clips that its tokeniser has encoded.")],
     count: Annotated[int, typer.Option(min=1, help="Clips to roll out.")] = 6,
     chunks: Annotated[int, typer.Option(min=1, help="Chunks to roll out, at most those of the clips.")] = 24,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; the model's own if not given.")] = None,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
     """Take one thing away at a time, steps, cycle, window, layout, carried pictures, and print what is left."""
@@ -108,5 +110,7 @@ def judge(
     torch.set_num_threads(threads)
     chosen = open_clips(clips, encoded=True)[:count]
     length = min([chunks, *(clip.latents for clip in chosen)])
-    for name, scores in judged(load_world_model(model), chosen, length):
+    loaded = load_world_model(model)
+    loaded = replace(loaded, config=replace(loaded.config, steps=steps or loaded.config.steps))
+    for name, scores in judged(loaded, chosen, length):
         typer.echo(row(name, scores))

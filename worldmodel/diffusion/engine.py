@@ -43,7 +43,14 @@ from .compiled import compile_networks
 from .conditions import ConditionBuilder, Request, Survey
 from .first_images import checked_images, resized
 from .flow import flow_bank
-from .memory import Memory, PendingCommit, memory_from_state, memory_to_state, tensors_from_state
+from .memory import (
+    MEMORY_FORMAT,
+    Memory,
+    PendingCommit,
+    memory_from_state,
+    memory_to_state,
+    tensors_from_state,
+)
 from .pool import Pool
 
 
@@ -103,7 +110,7 @@ class DiffusionEngine(SceneEngine):
     def state_version(self) -> str:
         """What a snapshot depends on: weights and the way they are used."""
         held = "" if self._noise_hold is None else f"/noise{self._noise_hold}"
-        return f"{self.model.digest[:32]}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}{held}"
+        return f"{self.model.digest[:32]}/memory{MEMORY_FORMAT}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}{held}"
 
     @property
     def model_name(self) -> str:

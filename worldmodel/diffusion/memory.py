@@ -10,6 +10,8 @@ from torch import Tensor
 from ..model.conditioning import Embedded
 from ..scene.state import EgoState
 
+MEMORY_FORMAT = 2  # of what a snapshot holds; 2 keeps whole images and the boxes of road users
+
 
 @dataclass(frozen=True)
 class PendingCommit:
