@@ -30,6 +30,11 @@ def user_boxes(frame: SceneFrame) -> np.ndarray:
     return np.array([*rows, *[_NONE] * (COUNT - len(rows))], np.float32)
 
 
+def nobody_like(boxes: Tensor) -> Tensor:
+    """As many rows as boxes [..., N, 7] have, without a road user in any."""
+    return boxes.new_tensor(_NONE).expand_as(boxes)
+
+
 def carried_poses(before: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Where the ego would have to be for a standing road user to look as the moved one does.
 

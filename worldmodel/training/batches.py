@@ -5,7 +5,7 @@ chunks space them. Each latent frame is conditioned as if the one before it were
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES
 from ..model.history import History, Moment, carry
-from ..model.rays import CameraTensors, plucker
+from ..model.rays import CameraTensors, ground_depth, plucker
 from ..model.reproject import compose
+from ..model.road_users import nobody_like
 from .clips import Clip, ClipArrays
 from .config import DynamicsRun
 from .degrade import degrade_images, kept_regions
@@ -54,7 +55,8 @@ def draw_sequences(
     for _ in range(batch):
         clip = clips[int(rng.integers(len(clips)))]
         views = draw_views(clip, None if wide else run.views, rng)
-        rows.append(load_row(clip, draw_places(clip.latents, latents, run.cycles, sink, rng), views, sink))
+        row = load_row(clip, draw_places(clip.latents, latents, run.cycles, sink, rng), views, sink)
+        rows.append(blind(row) if rng.random() < run.drop_layout else row)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     sequences = stack_rows(rows, sink, Harm(run.degrade, generator))
     return replace(sequences, conditions=_drop(sequences.conditions, run, generator))
@@ -118,6 +120,20 @@ class Row:
     cameras: CameraTensors
     groups: Tensor
     appearance: Tensor
+    sees_layout: Tensor = field(default_factory=lambda: torch.tensor(True))
+
+
+def blind(row: Row) -> Row:
+    """The same in a session without layout: pictures are carried by flat ground, and road users are nobody's knowledge."""
+    flat = ground_depth(row.cameras)  # V h w
+    return replace(
+        row,
+        source_depth=flat[:, None].expand_as(row.source_depth),
+        depth=flat[:, None, None].expand_as(row.depth),
+        source_boxes=nobody_like(row.source_boxes),
+        boxes=nobody_like(row.boxes),
+        sees_layout=torch.tensor(False),
+    )
 
 
 def load_row(clip: Clip, places: Sequence[Place], views: np.ndarray, sink: bool) -> Row:
@@ -180,6 +196,7 @@ def stack_rows(rows: Sequence[Row], sink: bool, harm: Harm | None = None) -> Seq
         appearance=gather("appearance"),
         layout=gather("layout"),
         history=rasters,
+        keep_layout=gather("sees_layout"),
     )
     return Sequences(
         gather("clean"), gather("context"), conditions, history, gather("times"), sink, gather("given")
@@ -226,7 +243,6 @@ def _drop(cond: Conditions, run: DynamicsRun, generator: torch.Generator) -> Con
         cond,
         groups=torch.where(known, cond.groups, 0),
         keep_motion=keep(run.drop_motion),
-        keep_layout=keep(run.drop_layout),
         keep_history=keep(run.drop_history),
     )
 

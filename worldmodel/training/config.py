@@ -66,7 +66,7 @@ class DecoderRun(RunConfig):
     errors_of: str | None = None  # checkpoint of a world model whose guesses the decoder must stand
     views: int = 3  # per row, neighbouring
     cycles: tuple[int, ...] = (1, 2, 4)  # pictures are carried over up to so many latent frames
-    drop_guide: float = 0.15  # share of samples that are decoded without the layout
+    drop_guide: float = 0.15  # share of rows as in sessions without layout: no guide, carried by flat ground
     drop_history: float = 0.15  # ... without carried pictures
     degrade: float = 0.5  # share of rows whose carried pictures are degraded
     latent_noise: float = 0.15  # standard deviations, at most
@@ -91,7 +91,7 @@ class DynamicsRun(RunConfig):
     loss_floor: float = 0.5  # loss weight of pure noise; 1 at no noise
     shortcut_share: float = 0.25  # rows that learn to take coarse steps
     shortcut_start: float = 0.3  # of the run
-    drop_layout: float = 0.15
+    drop_layout: float = 0.15  # share of rows as in sessions without layout, see `batches.blind`
     drop_history: float = 0.15
     drop_motion: float = 0.05
     drop_sink: float = 0.3

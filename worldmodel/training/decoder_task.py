@@ -17,7 +17,7 @@ from ..model.config import FRAMES, ModelConfig
 from ..model.dit import DiT
 from ..model.history import History
 from ..model.tokenizer import INT8_ONE, Tokenizer
-from .batches import Harm, Place, Sequences, draw_views, load_row, stack_rows
+from .batches import Harm, Place, Sequences, blind, draw_views, load_row, stack_rows
 from .clips import Clip
 from .config import DecoderRun
 from .losses import detail_weights, energy_loss, psnr, reconstruction_loss
@@ -39,6 +39,7 @@ class Sample:
     latents: Tensor  # [S, C, h, w]
     guess: Tensor | None  # the same as the model guesses them
     layout: Tensor  # int8 [S, 4, C, 4 h, 4 w]
+    sees_layout: Tensor  # bool [S]
     carried: History  # axes [S, 4, ...]
 
 
@@ -77,7 +78,7 @@ class DecoderTask:
             kept = torch.rand(len(sample.true), generator=generator) >= rate
             return kept.to(run.device)[:, None, None, None]
 
-        guide = sample.layout * keep(run.drop_guide)[..., None]
+        guide = sample.layout * sample.sees_layout[:, None, None, None, None]
         carried = replace(sample.carried, valid=sample.carried.valid * keep(run.drop_history))
         z = _as_generated(sample, run.latent_noise, generator)
         loss, made = self._forward(sample.true, weight, z, guide, carried)
@@ -139,7 +140,10 @@ class DecoderTask:
         ]
         views = [draw_views(clip, self.run.views, rng) for clip in drawn]
         chosen = list(zip(drawn, places, views, strict=True))
-        sequences = stack_rows([load_row(clip, [p], v, False) for clip, p, v in chosen], False, harm)
+        loaded = [load_row(clip, [p], v, False) for clip, p, v in chosen]
+        if harm is not None:
+            loaded = [blind(row) if rng.random() < self.run.drop_guide else row for row in loaded]
+        sequences = stack_rows(loaded, False, harm)
         true = torch.from_numpy(np.stack([_frames(clip, p, v) for clip, p, v in chosen]))
         return self._flat(sequences, true.float() / 255)
 
@@ -151,13 +155,15 @@ class DecoderTask:
             return x[:, :, 0].flatten(0, 1).to(device)
 
         carried = History(flat(sequences.carried.pictures), flat(sequences.carried.valid))
-        assert sequences.conditions.layout is not None
+        cond = sequences.conditions
+        assert cond.layout is not None and cond.keep_layout is not None  # noqa: PT018
         guess = self._guess(sequences)
         return Sample(
             true.flatten(0, 1).to(device),
             flat(sequences.clean),
             None if guess is None else flat(guess),
-            flat(sequences.conditions.layout),
+            flat(cond.layout),
+            cond.keep_layout.repeat_interleave(true.shape[1]).to(device),
             carried,
         )
 

@@ -16,7 +16,7 @@ from ..model.history import History
 from ..model.noise import chunk_noise
 from ..model.sampler import sample, schedule
 from ..model.tokenizer import Tokenizer
-from .batches import Place, Sequences, load_row, stack_rows
+from .batches import Place, Sequences, blind, load_row, stack_rows
 from .clips import Clip, ClipArrays
 
 
@@ -170,6 +170,8 @@ def _prepare(
         load_row(clip, [place], chosen, False)
         for clip, place, chosen in zip(clips, places, views, strict=True)
     ]
+    if not options.layout:
+        rows = [blind(row) for row in rows]
     if source is not None:
         rows = [replace(row, source=255 * own[:, None]) for row, own in zip(rows, source, strict=True)]
     sequences = stack_rows(rows, False)
