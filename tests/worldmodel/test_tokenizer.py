@@ -5,7 +5,7 @@ import torch
 
 from worldmodel.model.config import TokenizerConfig
 from worldmodel.model.history import History
-from worldmodel.model.tokenizer import BOUND, Tokenizer, fold
+from worldmodel.model.tokenizer import BOUND, Tokenizer
 
 CONFIG = TokenizerConfig(channels=8, widths=(8, 12, 16), decoder_blocks=1, guide_channels=2)
 
@@ -58,12 +58,6 @@ def test_a_guide_changes_what_is_decoded_and_may_be_stored_as_int8(tokenizer: To
     stored, real = tokenizer.decode(latents, guide), tokenizer.decode(latents, guide / 127)
     torch.testing.assert_close(stored, real)
     assert not torch.allclose(stored, tokenizer.decode(latents))
-
-
-def test_folding_is_the_inverse_of_what_the_decoder_ends_with() -> None:
-    x = torch.rand(2, 6, 8, 12)
-    torch.testing.assert_close(fold(x), torch.nn.functional.pixel_unshuffle(x, 4), rtol=0, atol=0)
-    assert fold(x).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_decoder_takes_carried_detail_only_where_it_is_valid_and_light_from_the_latent() -> None:

@@ -47,12 +47,19 @@ class ConditionBuilder:
 
     Args:
         config: of the model.
-        encode: frames [B, V, F, 3, H, W] in [0, 1] -> latents [B, V, C, h, w].
+        encode: carried pictures -> latents [B, V, C, h, w].
         device: where the conditions go.
+        dtype: of the carried pictures.
     """
 
-    def __init__(self, config: ModelConfig, encode: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        self._config, self._encode, self._device = config, encode, device
+    def __init__(
+        self,
+        config: ModelConfig,
+        encode: Callable[[History], Tensor],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._config, self._encode, self._device, self._dtype = config, encode, device, dtype
         self._renderers: dict[Rig, LayoutRenderer] = {}
         self._cameras: dict[Rig, CameraTensors] = {}
 
@@ -79,12 +86,13 @@ class ConditionBuilder:
             torch.stack([memory.boxes for memory in memories]),
         )
         poses = [poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]
-        return carry(moment, survey.depth, self._tensor(poses), self.stacked(requests), survey.boxes)
+        history = carry(moment, survey.depth, self._tensor(poses), self.stacked(requests), survey.boxes)
+        return replace(history, pictures=history.pictures.to(self._dtype))
 
     def build(self, requests: Sequence[Request], survey: Survey, history: History) -> Conditions:
         """Conditions of the sessions that were surveyed."""
         cameras = self.stacked(requests)
-        carried = self._encode(history.pictures)[:, :, None] if self._config.dit.carried else None
+        carried = self._encode(history)[:, :, None] if self._config.dit.carried else None
         return Conditions(
             motion=torch.stack([self._motion(request) for request in requests])[:, None],
             rays=plucker(cameras),

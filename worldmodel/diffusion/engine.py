@@ -95,7 +95,7 @@ class DiffusionEngine(SceneEngine):
         if compile:
             compile_networks(self.model, compile)
         self.config = model.config
-        self._conditions = ConditionBuilder(self.config, self._encode, self._device)
+        self._conditions = ConditionBuilder(self.config, self._encode_carried, self._device, self._dtype)
         self._pools: dict[int, Pool] = {}
         self._choice = cache
         self._caches: dict[_Kind, SessionCache] = {}
@@ -388,6 +388,10 @@ class DiffusionEngine(SceneEngine):
     def _encode(self, frames: Tensor) -> Tensor:
         """Frames [..., F, 3, H, W] in [0, 1] -> latents [..., C, h, w], float32."""
         return self.model.tokenizer.encode(frames.to(self._dtype)).float()
+
+    def _encode_carried(self, history: History) -> Tensor:
+        """Carried pictures -> latents [B, V, C, h, w], float32."""
+        return self.model.tokenizer.encode_carried(history).float()
 
     def _decode(self, clean: Tensor, guide: Tensor | None, history: History) -> Tensor:
         """Latents [B, V, C, h, w] and the layout [B, V, F, C, 4 h, 4 w], if any -> images [B, V, F, 3, H, W] in [0, 1]."""

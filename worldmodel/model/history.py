@@ -6,12 +6,14 @@ needs depth at every pixel and takes road users as standing.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .config import RASTER_STRIDE
+from .folding import cell_means, fold
 from .rays import CameraTensors
 from .reproject import in_ego_frame, inverse_depth, look, moved
 from .road_users import pixel_poses
@@ -28,19 +30,24 @@ class Moment:
 
 @dataclass(frozen=True)
 class History:
-    """The same seen from where the ego will be."""
+    """The same seen from where the ego will be. More axes may lead, or fewer."""
 
     pictures: Tensor  # [B, V, F, 3, H, W]; where nobody saw it, the camera's own image as it was
     valid: Tensor  # float [B, V, F, h, w]: 1 where the pictures show the coming thing
 
+    @cached_property
+    def cells(self) -> Tensor:
+        """The pictures in [-1, 1], folded to raster cells, all views in a row: [B V, F 48, h, w]. Made once."""
+        frames, colours, rows, columns = self.pictures.shape[-4:]
+        return fold(self.pictures.reshape(-1, frames * colours, rows, columns) * 2 - 1)
+
     @property
     def raster(self) -> Tensor:
         """Colour at raster resolution, zero where unknown, and validity: [B, V, F, 4, h, w]."""
-        valid = self.valid[:, :, :, None]
-        colour = F.avg_pool2d(self.pictures.flatten(0, 2), RASTER_STRIDE).unflatten(
-            0, self.pictures.shape[:3]
-        )
-        return torch.cat([colour * valid, valid], dim=3)
+        valid = self.valid[..., None, :, :]
+        means = cell_means(self.cells) / 2 + 0.5
+        colour = means.reshape(*self.valid.shape[:-2], 3, *self.valid.shape[-2:])
+        return torch.cat([colour * valid, valid], dim=-3)
 
 
 def carry(

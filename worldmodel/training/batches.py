@@ -187,7 +187,6 @@ def stack_rows(rows: Sequence[Row], sink: bool, harm: Harm | None = None) -> Seq
     if harm is not None:
         kept = kept_regions(history.valid, harm.share, harm.generator)
         history = replace(history, valid=history.valid * kept)
-    rasters = _raster(history)
     conditions = Conditions(
         motion=gather("motion"),
         rays=plucker(cameras),
@@ -195,7 +194,7 @@ def stack_rows(rows: Sequence[Row], sink: bool, harm: Harm | None = None) -> Seq
         neighbours=cameras.neighbours,
         appearance=gather("appearance"),
         layout=gather("layout"),
-        history=rasters,
+        history=history.raster,
         keep_layout=gather("sees_layout"),
     )
     return Sequences(
@@ -222,13 +221,6 @@ def _carried(rows: Sequence[Row], source: Tensor, cameras: CameraTensors) -> His
     depth = fold(torch.stack([row.depth for row in rows]))
     history = carry(moment, depth, joined("poses"), cameras.repeat(latents), joined("boxes"))
     return History(unfold(history.pictures), unfold(history.valid))
-
-
-def _raster(history: History) -> Tensor:
-    """[B, V, T, F, 4, h, w]."""
-    shape = history.valid.shape
-    flat = History(history.pictures.flatten(0, 1), history.valid.flatten(0, 1))
-    return flat.raster.reshape(*shape[:4], 4, *shape[4:])
 
 
 def _drop(cond: Conditions, run: DynamicsRun, generator: torch.Generator) -> Conditions:

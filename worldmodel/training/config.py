@@ -71,7 +71,7 @@ class DecoderRun(RunConfig):
     degrade: float = 0.5  # share of rows whose carried pictures are degraded
     latent_noise: float = 0.15  # standard deviations, at most
     gradient_weight: float = 0.5
-    energy_weight: float = 1.0  # of texture and motion that are as strong as they should be
+    energy_weight: float = 1.0  # of texture and motion as strong as they should be, where latents are guessed
     detail_weight: float = 3.0  # extra weight of paint and agents
 
 

@@ -80,18 +80,18 @@ class DecoderTask:
 
         guide = sample.layout * sample.sees_layout[:, None, None, None, None]
         carried = replace(sample.carried, valid=sample.carried.valid * keep(run.drop_history))
-        z = _as_generated(sample, run.latent_noise, generator)
-        loss, made = self._forward(sample.true, weight, z, guide, carried)
+        z, guessed = _as_generated(sample, run.latent_noise, generator)
+        loss, made = self._forward(sample.true, weight, z, guide, carried, guessed)
         return loss, {"loss": float(loss.detach()), "psnr": float(psnr(made.detach(), sample.true))}
 
     def _losses(
-        self, true: Tensor, weight: Tensor, z: Tensor, guide: Tensor, carried: History
+        self, true: Tensor, weight: Tensor, z: Tensor, guide: Tensor, carried: History, guessed: Tensor
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(true.device.type, torch.bfloat16):
             made = self._tokenizer.decode(z, guide, carried)
         made = made.float()
         loss = reconstruction_loss(made, true, weight, self.run.gradient_weight)
-        return loss + self.run.energy_weight * energy_loss(made, true), made
+        return loss + self.run.energy_weight * (energy_loss(made, true) * guessed).mean(), made
 
     @torch.no_grad()
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, clock: RunClock) -> dict[str, float]:
@@ -178,15 +178,20 @@ class DecoderTask:
             return self._dit.embed(conditions).guess.float()
 
 
-def _as_generated(sample: Sample, noise: float, g: torch.Generator) -> Tensor:
-    """True latents, or some on the way to what the model makes of them, and a little beyond; with noise."""
+def _as_generated(sample: Sample, noise: float, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """True latents, or some on the way to what the model makes of them, and a little beyond; with noise.
+
+    Returns:
+        [S, C, h, w], and how far each is on that way, [S]: 0 true, 1 as guessed.
+    """
     shape = (len(sample.true), 1, 1, 1)
     z, device = sample.latents, sample.latents.device
+    share = torch.zeros(shape)
     if sample.guess is not None:
         share = 1.1 * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < GUESSED_SHARE)
         z = torch.lerp(z, sample.guess, share.to(device))
     amount = noise * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < 0.5)
-    return z + (amount * torch.randn(z.shape, generator=g)).to(device)
+    return z + (amount * torch.randn(z.shape, generator=g)).to(device), share.flatten().to(device)
 
 
 def _energy(frames: Tensor) -> float:

@@ -37,11 +37,14 @@ def energy_loss(made: Tensor, true: Tensor) -> Tensor:
     Args:
         made: [B, F, 3, H, W].
         true: the same shape.
+
+    Returns:
+        [B].
     """
-    loss = made.new_zeros(())
+    loss = made.new_zeros(len(made))
     for axis in (-1, -2, 1):  # across, down, from frame to frame
         mine, theirs = (_strength(images.diff(dim=axis)) for images in (made, true))
-        loss = loss + (mine - theirs).abs().mean()
+        loss = loss + (mine - theirs).abs().unflatten(0, (len(made), -1)).flatten(1).mean(dim=1)
     return loss
 
 

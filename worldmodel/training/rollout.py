@@ -183,8 +183,9 @@ def _prepare(
 
 def with_latents(sequences: Sequences, tokenizer: Tokenizer) -> Conditions:
     """The conditions, with the latents of the carried pictures."""
-    pictures = sequences.carried.pictures.to(tokenizer.mean.device)
-    return replace(sequences.conditions, carried=tokenizer.encode(pictures).float())
+    device = tokenizer.mean.device
+    history = History(sequences.carried.pictures.to(device), sequences.carried.valid)
+    return replace(sequences.conditions, carried=tokenizer.encode_carried(history).float())
 
 
 def withhold(cond: Conditions, motion: bool, layout: bool, history: bool) -> Conditions:
