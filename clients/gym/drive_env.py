@@ -53,14 +53,17 @@ class DriveEnv(gymnasium.Env[Seen, np.ndarray]):
         """
         super().reset(seed=seed)
         info = self._fleet.begin(0, self.np_random, seed, options)
+        seen = self._fleet.fresh()
+        self._fleet.write([0], seen)
         self._show()
-        return self._fleet.observe_one(0), info
+        return _only(seen), info
 
     def step(self, action: np.ndarray) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
         """Generate the next chunk."""
-        outcome = self._fleet.step({0: action})[0]
+        seen = self._fleet.fresh()
+        outcome = self._fleet.step({0: action}, seen)[0]
         self._show()
-        return self._fleet.observe_one(0), outcome.reward, outcome.terminated, outcome.truncated, outcome.info
+        return _only(seen), outcome.reward, outcome.terminated, outcome.truncated, outcome.info
 
     def render(self) -> np.ndarray | None:
         """The mosaic, uint8 [H, W, 3]; None where a window shows it or nothing is to be rendered."""
@@ -78,6 +81,11 @@ class DriveEnv(gymnasium.Env[Seen, np.ndarray]):
 
     def _mosaic(self) -> np.ndarray:
         return mosaic(self._fleet.slots[0].seen)
+
+
+def _only(seen: Seen) -> Seen:
+    """The one row of a batch."""
+    return {name: rows[0] for name, rows in seen.items()}
 
 
 def check_render_mode(render_mode: str | None, modes: Sequence[str] = RENDER_MODES) -> None:

@@ -87,7 +87,9 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
             if seeds[k] is not None:
                 self._seeded[k] = seeding.np_random(seeds[k])
             infos = self._add_info(infos, self._begin(int(k), seeds[k], chosen), int(k))
-        return self._fleet.observe(self._fleet.slots), infos
+        seen = self._fleet.fresh()
+        self._fleet.write(range(self.num_envs), seen)
+        return seen, infos
 
     def step(self, actions: np.ndarray) -> Stepped:
         """Generate the next chunk of every world that is not about to begin anew."""
@@ -95,12 +97,13 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
             raise ValueError(f"expected {self.num_envs} actions, got {len(actions)}")
         beginning = np.flatnonzero(self._done) if self.autoreset_mode is AutoresetMode.NEXT_STEP else ()
         running = [k for k in range(self.num_envs) if k not in beginning]
-        taken = self._fleet.step({k: actions[k] for k in running})
+        seen = self._fleet.fresh()
+        taken = self._fleet.step({k: actions[k] for k in running}, seen)
         infos: dict[str, Any] = {}
         for k in range(self.num_envs):
-            info = self._finish(k, taken[k], infos) if k in taken else self._begin(k)
+            info = self._finish(k, taken[k], seen, infos) if k in taken else self._begin_anew(k, seen)
             infos = self._add_info(infos, info, k)
-        return self._fleet.observe(self._fleet.slots), *self._columns(taken), infos
+        return seen, *self._columns(taken), infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One mosaic per world, uint8 [H, W, 3]."""
@@ -120,13 +123,19 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
         self._done[k] = False
         return self._fleet.begin(k, self._seeded[k][0], seed, options)
 
-    def _finish(self, k: int, outcome: Outcome, infos: dict[str, Any]) -> dict[str, Any]:
+    def _begin_anew(self, k: int, seen: Seen) -> dict[str, Any]:
+        info = self._begin(k)
+        self._fleet.write([k], seen)
+        return info
+
+    def _finish(self, k: int, outcome: Outcome, seen: Seen, infos: dict[str, Any]) -> dict[str, Any]:
         """The info of a world that was stepped; with same-step resets it may already be that of the next episode."""
         self._done[k] = outcome.done
         if not (outcome.done and self.autoreset_mode is AutoresetMode.SAME_STEP):
             return outcome.info
-        self._add_info(infos, {"final_obs": self._fleet.observe_one(k), "final_info": outcome.info}, k)
-        return self._begin(k)
+        last = {name: rows[k].copy() for name, rows in seen.items()}
+        self._add_info(infos, {"final_obs": last, "final_info": outcome.info}, k)
+        return self._begin_anew(k, seen)
 
     def _columns(self, taken: dict[int, Outcome]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Reward, terminated, truncated of all worlds; those that have just begun have none."""

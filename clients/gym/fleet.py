@@ -1,7 +1,7 @@
 """All that an environment with N worlds consists of; the single one has N = 1."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
@@ -56,8 +56,8 @@ class Fleet:
         self.link.must_be_open()
         return self.slots[k].begin(rng, seed, options)
 
-    def step(self, actions: Mapping[int, np.ndarray]) -> dict[int, Outcome]:
-        """Step the slots with these indices by these actions in [-1, 1]; one round trip.
+    def step(self, actions: Mapping[int, np.ndarray], seen: Seen) -> dict[int, Outcome]:
+        """Step the slots with these indices by these actions in [-1, 1]; one round trip. What they see is written into their rows.
 
         The episodes of sessions whose worker was lost are truncated: the next ones begin when another worker has them.
 
@@ -70,33 +70,30 @@ class Fleet:
         if not all(slot.begun for slot in self.slots):
             raise ResetNeeded("expected reset() first")
         asked = {self.slots[k].session: self.scale.to_server(action) for k, action in actions.items()}
-        slots = {self.slots[k].session: (k, self.slots[k]) for k in actions}
+        indices = {self.slots[k].session: k for k in actions}
         taken: dict[int, Future[Outcome]] = {}
         refused: dict[int, ProtocolError] = {}
         for session, result in client.step_each(asked, self._space) if asked else ():
-            k, slot = slots[session]
+            k = indices[session]
             if isinstance(result, ProtocolError) and not _is_lost(result):
                 refused[k] = result
             else:  # decoding releases the interpreter: use all cores while the server makes the other results
-                taken[k] = self._threads.submit(_outcome, slot, result)
+                taken[k] = self._threads.submit(_take, self.slots[k], result, _row(seen, k))
         outcomes = {k: taken[k].result() for k in actions if k in taken}
         for k in actions:
             if k in refused:
                 raise refused[k]
         return outcomes
 
-    def observe(self, slots: Sequence[Slot]) -> Seen:
-        """The newest observations of these slots, batched, as fresh arrays [len(slots), ...]."""
+    def fresh(self) -> Seen:
+        """Arrays for what all slots see, [N, ...], that nobody else has."""
         space: Any = self.observation_space
-        batch = cast(Seen, create_empty_array(space, len(slots), np.empty))
-        rows = [{name: all_rows[k] for name, all_rows in batch.items()} for k in range(len(slots))]
-        for _ in self._threads.map(Slot.write, slots, rows):  # raises what a slot raised
-            pass
-        return batch
+        return cast(Seen, create_empty_array(space, len(self.slots), np.empty))
 
-    def observe_one(self, k: int) -> Seen:
-        """The newest observation of slot k, as fresh arrays."""
-        return {name: rows[0] for name, rows in self.observe([self.slots[k]]).items()}
+    def write(self, which: Iterable[int], seen: Seen) -> None:
+        """Write what these slots see into their rows."""
+        for k in which:
+            self.slots[k].write(_row(seen, k))
 
     def close(self) -> None:
         """End the sessions. Harmless the second time."""
@@ -116,8 +113,14 @@ class Fleet:
         return [known[name] for name in wanted]
 
 
-def _outcome(slot: Slot, result: StepResult | ProtocolError) -> Outcome:
-    return slot.take(result) if isinstance(result, StepResult) else slot.lose(result)
+def _take(slot: Slot, result: StepResult | ProtocolError, row: Seen) -> Outcome:
+    outcome = slot.take(result) if isinstance(result, StepResult) else slot.lose(result)
+    slot.write(row)
+    return outcome
+
+
+def _row(seen: Seen, k: int) -> Seen:
+    return {name: rows[k] for name, rows in seen.items()}
 
 
 def _is_lost(error: ProtocolError) -> bool:

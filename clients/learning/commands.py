@@ -84,6 +84,8 @@ def ppo_command(
     steps: Annotated[int, typer.Option(help="Chunks, of all worlds together.")] = 100_000,
     worlds: Annotated[int, typer.Option(help="Sessions at a time.")] = 8,
     rollout: Annotated[int, typer.Option(help="Chunks of each world between updates.")] = 128,
+    warmup: Annotated[int, typer.Option(help="First updates, which teach the critic alone.")] = 2,
+    seeing: Annotated[bool, typer.Option("--seeing", help="What reads pictures learns as well.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT has.")] = False,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it alone.")] = 0,
@@ -98,7 +100,15 @@ def ppo_command(
         from .ppo import PpoConfig, fine_tune
 
         _use(threads)
-        config = PpoConfig(steps=steps, worlds=worlds, rollout=rollout, seed=seed, environment=environment)
+        config = PpoConfig(
+            steps=steps,
+            worlds=worlds,
+            rollout=rollout,
+            warmup=warmup,
+            seeing=seeing,
+            seed=seed,
+            environment=environment,
+        )
         weights = fine_tune(out, config, start, resume)
     except (RoadloopError, ValueError, OSError, ImportError) as error:
         _fail(error)
