@@ -74,9 +74,8 @@ def pixel_poses(points: Tensor, poses: Tensor, before: Tensor, boxes: Tensor) ->
     seen = torch.ones(shape, dtype=torch.bool, device=points.device)
     x, y, z = points.unbind(-1)
     margin = _MARGIN_M + _MARGIN_PER_M * torch.hypot(x, y)
-    for k in range(boxes.shape[2] - 1, -1, -1):  # the nearest has the last word
-        if not bool((boxes[:, :, k, _ID] >= 0).any()):
-            continue
+    there = (boxes[..., _ID] >= 0).flatten(0, 1).any(dim=0).tolist()
+    for k in reversed([k for k, any_ in enumerate(there) if any_]):  # the nearest has the last word
         cx, cy, yaw, length, width, height, _ = (
             value[:, None, :, None, None] for value in boxes[:, :, k].unbind(-1)
         )

@@ -17,6 +17,7 @@ from .structure_faces import signal_faces, structure_faces
 from .weak_cache import WeakCache
 
 _static_faces: WeakCache[Faces] = WeakCache()
+_signal_faces: WeakCache[Faces] = WeakCache(keep=16)  # lights of a group change together: there are few combinations
 
 
 def standing_faces(world: StaticWorld, frame: SceneFrame) -> Faces:
@@ -24,7 +25,8 @@ def standing_faces(world: StaticWorld, frame: SceneFrame) -> Faces:
     static = _static_faces.get(world, "faces", lambda: structure_faces(world))
     ego = np.array([frame.ego.x_m, frame.ego.y_m], dtype=np.float32)
     near = (np.abs(static.corners[:, :, :2] - ego).min(axis=1) < FARTHEST_M).all(axis=1)
-    return faces.concat([static.select(near), signal_faces(world.lights, frame.lights)])
+    signals = _signal_faces.get(world, frame.lights, lambda: signal_faces(world.lights, frame.lights))
+    return faces.concat([static.select(near), signals])
 
 
 def pose_tensor(egos: Sequence[EgoState], device: torch.device) -> Tensor:

@@ -87,7 +87,7 @@ def follow(ego: EgoState, action: ActionChunk) -> list[EgoState]:
     for frame in range(FRAMES_PER_CHUNK):
         now = states[-1] if states else ego
         if action.space == "controls":
-            states.append(bicycle_step(now, *values[frame]))
+            states.append(bicycle_step(now, *values[frame].tolist()))
         elif action.space == "pose_delta":
             states.append(displace(now, values[frame]))
         else:
