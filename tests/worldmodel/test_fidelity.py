@@ -1,6 +1,7 @@
 """The measures of fidelity tell right from wrong on pictures whose truth is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worldmodel.fidelity import motion_energy, psnr, recover_ego_motion, ssim
-from worldmodel.layout import LayoutRenderer
+from worldmodel.layout import LayoutRenderer, standing_depth
 from worldmodel.reference.renderer import ReferenceRenderer
 from worldmodel.rig import load_rig
 from worldmodel.scene.actions import ActionChunk
@@ -17,7 +18,7 @@ from worldmodel.scene.maps import build_map
 from worldmodel.scene.maps.spec import UrbanSpec
 from worldmodel.scene.scenario import load_scenario
 from worldmodel.scene.scene import Scene
-from worldmodel.scene.state import Atmosphere, EgoState, SceneFrame, pose_delta
+from worldmodel.scene.state import AgentState, Atmosphere, EgoState, SceneFrame, pose_delta
 
 
 @given(st.integers(1, 60))
@@ -63,6 +64,19 @@ def test_ego_motion_is_read_back_from_rendered_frames(forward_m: float, yaw_rad:
     assert abs(frozen.forward_m.item()) < 0.05
 
 
+def test_a_truck_that_drives_ahead_does_not_say_that_the_ego_stands() -> None:
+    rig = load_rig("front3").scaled(64, 112)
+    scene = Scene(load_scenario("highway_cruise"), 3)
+    frames = [scene.frame, *scene.step(ActionChunk("controls", np.zeros((4, 2), np.float32)))][-2:]
+    frames = [replace(frame, agents=(_truck_ahead(frame.ego),)) for frame in frames]
+    pictures = torch.as_tensor(ReferenceRenderer(rig).render(scene.world, scene.atmosphere, frames))
+    layouts = LayoutRenderer(rig, stride=1)
+    depth_m = torch.as_tensor(standing_depth(layouts, scene.world, frames))
+    assert 0.05 < float(depth_m.isnan().float().mean()) < 0.5
+    wanted = pose_delta(frames[0].ego, frames[1].ego)[0]
+    assert recover_ego_motion(pictures, depth_m, rig).forward_m.item() == pytest.approx(wanted, rel=0.1)
+
+
 def test_head_lamps_and_a_smooth_road_do_not_hide_how_fast_it_goes() -> None:
     rig = load_rig("surround7").scaled(96, 160)
     scene = Scene(load_scenario("highway_night"), 1)
@@ -73,6 +87,16 @@ def test_head_lamps_and_a_smooth_road_do_not_hide_how_fast_it_goes() -> None:
     wanted = pose_delta(frames[0].ego, frames[1].ego)
     assert wanted[0] > 1.0
     assert recover_ego_motion(pictures, depth_m, rig).forward_m.item() == pytest.approx(wanted[0], rel=0.05)
+
+
+def _truck_ahead(ego: EgoState) -> AgentState:
+    """Close before the ego and as fast: it fills the picture and does not move in it."""
+    away_m = 7.5
+    x_m, y_m = ego.x_m + away_m * np.cos(ego.yaw_rad), ego.y_m + away_m * np.sin(ego.yaw_rad)
+    return AgentState(
+        id=1, kind="truck", x_m=x_m, y_m=y_m, yaw_rad=ego.yaw_rad, speed_mps=ego.speed_mps, length_m=8.0, width_m=2.5,
+        height_m=3.5, color_rgb=(150, 40, 40),
+    )  # fmt: skip
 
 
 def _frame(

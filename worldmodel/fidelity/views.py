@@ -17,7 +17,7 @@ class RigViews:
         self._origins = torch.tensor([camera.position_m for camera in rig.cameras])[:, None, None]
 
     def points(self, depth_m: torch.Tensor) -> torch.Tensor:
-        """Ego-frame points [V, h, w, 3] at a distance along each pixel's ray [V, h, w]; inf becomes 10 km."""
+        """Ego-frame points [V, h, w, 3] at a distance along each pixel's ray [V, h, w]; inf becomes 10 km, NaN the camera."""
         distance = torch.nan_to_num(depth_m, posinf=FAR_M).clamp_max(FAR_M)
         return self._origins + distance[..., None] * self._rays
 

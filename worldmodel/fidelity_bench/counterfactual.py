@@ -72,7 +72,7 @@ def _branch(engine: DiffusionEngine, truth: Truth, session: int, action: ActionC
     engine.close(fork)
     states, made = list(results[-1].states), torch.from_numpy(results[-1].frames)
     true, _, _ = truth.views.draw(truth.scene, states)
-    depth_m = truth.views.fine_depth(truth.scene, states[-2:])
+    depth_m = truth.views.standing_depth(truth.scene, states[-2:])
     moved = recover_ego_motion(made[:, -2:], depth_m, truth.rig)
     delta = pose_delta(states[-2].ego, states[-1].ego)
     found = {"forward": float(moved.forward_m[0]), "yaw": float(moved.yaw_rad[0])}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..benchmarking import HELD_OUT_SEED
 from ..data.drivers import make_driver
-from ..layout import LayoutRenderer
+from ..layout import LayoutRenderer, standing_depth
 from ..layout.renderer import LayoutShot
 from ..reference.renderer import ReferenceRenderer
 from ..rig import Rig
@@ -46,7 +46,7 @@ class Window:
     empty: Tensor  # uint8 [V, H, W, 3], the last frame without road users
     layout: Tensor  # [V, 4, C, h, w] of the chunk's own frames
     depth_m: Tensor  # [5, V, h, w] at raster resolution
-    fine_depth_m: Tensor  # [2, V, H, W] of the last two frames
+    standing_depth_m: Tensor  # [2, V, H, W] of the last two frames; NaN where road users are
     warped: Tensor  # float [V, 4, H, W, 3]: the opening frame by bare warp
 
 
@@ -117,6 +117,10 @@ class Renderers:
         """[F, V, H, W]."""
         return torch.from_numpy(self._fine.render(scene.world, states).depth_m)
 
+    def standing_depth(self, scene: Scene, states: Sequence[SceneFrame]) -> Tensor:
+        """The same; NaN where road users are."""
+        return torch.from_numpy(standing_depth(self._fine, scene.world, states))
+
 
 def _window(
     views: Renderers, scene: Scene, states: Sequence[SceneFrame], chunk: int, opening: Tensor
@@ -132,4 +136,5 @@ def _window(
     poses: np.ndarray = poses_from(states[0].ego, shown[1:])
     warped = bare_warp(opening, fine[0], fine[1:], poses, views.rig)
     layout = layout[1:].transpose(0, 1)
-    return Window(chunk, shown, frames.transpose(0, 1), empty, layout, depth, fine[-2:], warped)
+    standing = views.standing_depth(scene, shown[-2:])
+    return Window(chunk, shown, frames.transpose(0, 1), empty, layout, depth, standing, warped)

@@ -97,7 +97,7 @@ def window_row(
 
 def ego_motion_row(made: Tensor, window: Window, truth: Truth) -> dict[str, float]:
     """Ego motion between the last two frames, read back and as it was commanded."""
-    moved = recover_ego_motion(made[:, -2:], window.fine_depth_m, truth.rig)
+    moved = recover_ego_motion(made[:, -2:], window.standing_depth_m, truth.rig)
     delta = pose_delta(window.states[-2].ego, window.states[-1].ego)
     return {
         "forward": float(moved.forward_m[0]),

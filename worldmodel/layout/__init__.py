@@ -2,5 +2,6 @@
 
 from .channels import CHANNELS, INFINITY_M, Layout
 from .renderer import LayoutRenderer
+from .standing import standing_depth
 
-__all__ = ["CHANNELS", "INFINITY_M", "Layout", "LayoutRenderer"]
+__all__ = ["CHANNELS", "INFINITY_M", "Layout", "LayoutRenderer", "standing_depth"]

@@ -24,7 +24,9 @@ def fold(images: Tensor) -> Tensor:
 def cell_means(folded: Tensor) -> Tensor:
     """Mean of every cell: [B, 16 C, h, w] -> [B, C, h, w]."""
     channels = folded.shape[1] // PIXELS
-    kernel = torch.eye(channels, dtype=folded.dtype, device=folded.device).repeat_interleave(PIXELS, 1) / PIXELS
+    kernel = (
+        torch.eye(channels, dtype=folded.dtype, device=folded.device).repeat_interleave(PIXELS, 1) / PIXELS
+    )
     return F.conv2d(folded, _last(kernel[:, :, None, None]))
 
 

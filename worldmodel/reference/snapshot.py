@@ -17,7 +17,9 @@ from .structure_faces import signal_faces, structure_faces
 from .weak_cache import WeakCache
 
 _static_faces: WeakCache[Faces] = WeakCache()
-_signal_faces: WeakCache[Faces] = WeakCache(keep=16)  # lights of a group change together: there are few combinations
+_signal_faces: WeakCache[Faces] = WeakCache(
+    keep=16
+)  # lights of a group change together: there are few combinations
 
 
 def standing_faces(world: StaticWorld, frame: SceneFrame) -> Faces:

@@ -8,7 +8,7 @@ import torch
 
 from ..benchmarking import HELD_OUT_SEED
 from ..data.drivers import Driver, make_driver
-from ..layout import LayoutRenderer
+from ..layout import LayoutRenderer, standing_depth
 from ..reference.renderer import ReferenceRenderer
 from ..rig import Rig
 from ..scene.actions import ActionChunk
@@ -37,7 +37,9 @@ class Drive:
     actions: list[ActionChunk]
     states: list[SceneFrame]  # 1 + 4 per chunk
     frames: torch.Tensor  # uint8 [V, 1 + 4 chunks, H, W, 3], of the reference renderer
-    depth_m: torch.Tensor  # [chunks, 2, V, H, W] along each ray, at the last two frames of every chunk
+    depth_m: (
+        torch.Tensor
+    )  # [chunks, 2, V, H, W] along each ray, at the last two frames of every chunk; NaN where road users are
 
 
 class HardActions:
@@ -65,7 +67,9 @@ def record(group: str, scenario: str, rig: Rig, chunks: int, device: str, seed: 
         states += scene.step(actions[-1])
     frames = ReferenceRenderer(rig, device).render(scene.world, scene.atmosphere, states)
     ends = [states[FRAMES_PER_CHUNK * (k + 1) - 1 + j] for k in range(len(actions)) for j in range(2)]
-    depth_m = torch.from_numpy(LayoutRenderer(rig, stride=1, device=device).render(scene.world, ends).depth_m)
+    depth_m = torch.from_numpy(
+        standing_depth(LayoutRenderer(rig, stride=1, device=device), scene.world, ends)
+    )
     return Drive(
         group, scenario, rig, actions, states, torch.from_numpy(frames), depth_m.unflatten(0, (-1, 2))
     )
