@@ -8,12 +8,21 @@ import torch
 
 from worldmodel.model.checkpoint import CheckpointError, load_checkpoint
 from worldmodel.model.config import ConfigError, DiTConfig, TokenizerConfig
+from worldmodel.model.rays import ground_depth
 from worldmodel.model.tokenizer import Tokenizer
 from worldmodel.model.world_model import load_world_model
 from worldmodel.rig import Rig
 from worldmodel.rig.camera import Camera
 from worldmodel.training.assemble import assemble
-from worldmodel.training.batches import Place, draw_places, draw_sequences, draw_views
+from worldmodel.training.batches import (
+    Place,
+    blind,
+    draw_places,
+    draw_sequences,
+    draw_views,
+    load_row,
+    stack_rows,
+)
 from worldmodel.training.clips import Clip, ClipError, open_clips
 from worldmodel.training.config import DecoderRun, DynamicsRun, OptimizerConfig, TokenizerRun, load_run
 from worldmodel.training.decoder_task import DecoderTask
@@ -241,6 +250,22 @@ def test_rows_of_a_batch_agree_in_shape_and_history_matches_its_frames(data: Pat
     assert cond.layout.shape == (4, views, latents, 4, CHANNELS, 8, 12)
     assert batch.times.shape == batch.given.shape == (4, latents)
     assert (batch.times.diff(dim=1) > 0).all()
+
+
+def test_a_blind_row_knows_neither_depth_nor_road_users(data: Path, clips: list[Clip]) -> None:
+    places = [Place(2, False, 1), Place(4, False, 2)]
+    row = load_row(clips[0], places, np.arange(2), sink=False)
+    wrong = replace(
+        row, depth=row.depth / 3, source_depth=row.source_depth / 2, boxes=torch.zeros_like(row.boxes)
+    )
+    seen, other = stack_rows([blind(row)], sink=False), stack_rows([blind(wrong)], sink=False)
+    torch.testing.assert_close(seen.carried.pictures, other.carried.pictures, rtol=0, atol=0)
+    assert not torch.allclose(seen.carried.pictures, stack_rows([row], sink=False).carried.pictures)
+    ground = ground_depth(row.cameras)
+    assert float(seen.carried.valid[0, :, 0, 0][ground < 20].mean()) > 0.5
+    assert seen.conditions.keep_layout is not None
+    assert not seen.conditions.keep_layout.any()
+    assert stack_rows([row], sink=False).conditions.keep_layout.all()  # type: ignore[union-attr]
 
 
 def test_views_of_a_row_are_neighbours_and_distinct(clips: list[Clip]) -> None:
