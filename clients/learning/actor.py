@@ -1,14 +1,11 @@
 """The network as Stable-Baselines3's PPO holds it: the driver, and a critic beside it that does not pull at what the driver sees."""
 
-from collections.abc import Iterator
-
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
-from torch import nn
 
-from .network import FEATURES
+from .network import FEATURES, Learns
 from .torch_network import TorchNetwork
 
 
@@ -60,18 +57,18 @@ class Actor(MultiInputActorCriticPolicy):
         network.load_state_dict({**self.network.state_dict(), **head})
         return network
 
-    def learn_only(self, driving: bool, seeing: bool) -> None:
-        """Choose what learns besides the critic.
+    def learn_only(self, learns: Learns | None) -> None:
+        """Choose what learns besides the critic; None: nothing.
 
-        Args:
-            driving: the layers behind the eyes, and the noise.
-            seeing: all that reads pictures. A few thousand chunks tell how to drive, not how to see.
+        A thousand chunks tell how boldly to drive, ten thousand how to drive, and hundreds of thousands how to see.
         """
-        eyes = {*self.network.towers.parameters(), *self.network.seen.parameters()}
-        for parameter in self._of_the_driver():
-            parameter.requires_grad_(driving and (seeing or parameter not in eyes))
-
-    def _of_the_driver(self) -> Iterator[nn.Parameter]:
-        yield from self.network.parameters()
-        yield from self.action_net.parameters()
-        yield self.log_std
+        eyes = [*self.network.towers.parameters(), *self.network.seen.parameters()]
+        layers = [*self.network.hidden.parameters(), *self.network.hidden2.parameters()]
+        last = [*self.action_net.parameters(), self.log_std]
+        for parameters, those_who_learn in (
+            (eyes, ("all",)),
+            (layers, ("all", "driving")),
+            (last, ("all", "driving", "last")),
+        ):
+            for parameter in parameters:
+                parameter.requires_grad_(learns in those_who_learn)

@@ -9,6 +9,7 @@ import yaml
 
 from ..errors import RoadloopError
 from ..local import local_server
+from .network import Learns
 
 NEEDS = "pip install 'roadloop[learn]'"
 
@@ -85,7 +86,9 @@ def ppo_command(
     worlds: Annotated[int, typer.Option(help="Sessions at a time.")] = 8,
     rollout: Annotated[int, typer.Option(help="Chunks of each world between updates.")] = 128,
     warmup: Annotated[int, typer.Option(help="First updates, which teach the critic alone.")] = 2,
-    seeing: Annotated[bool, typer.Option("--seeing", help="What reads pictures learns as well.")] = False,
+    learns: Annotated[
+        Learns, typer.Option(help="The last layer, all that does not read pictures, or everything.")
+    ] = "last",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT has.")] = False,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it alone.")] = 0,
@@ -105,7 +108,7 @@ def ppo_command(
             worlds=worlds,
             rollout=rollout,
             warmup=warmup,
-            seeing=seeing,
+            learns=learns,
             seed=seed,
             environment=environment,
         )

@@ -8,6 +8,7 @@ nearly linear in them. About 0.3 M parameters and 4 M multiplications.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ OF_THE_LANE = (1, 2, 6)  # which of those are 0 for who is not told where the la
 HIDDEN = 96
 FEATURES = HIDDEN + NUMBERS  # that the last layer takes
 FORMAT = "roadloop-vision-1"
+Learns = Literal["last", "driving", "all"]  # the last layer; all that does not read pictures; everything
 
 
 class WeightsError(RoadloopError, ValueError):

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from ..gym.sb3 import DriveVecEnv
 from .accelerating import NEEDED, Accelerating
 from .actor import Actor, Features
+from .network import Learns
 from .torch_network import TorchNetwork
 
 
@@ -26,7 +27,7 @@ class PpoConfig:
     worlds: int = 8
     rollout: int = 128  # chunks of each world between updates
     warmup: int = 2  # of the first updates, which teach the critic alone
-    seeing: bool = False  # whether what reads pictures learns as well
+    learns: Learns = "last"  # see `Actor.learn_only`
     batch: int = 128
     epochs: int = 10
     learning_rate: float = 3e-4
@@ -82,7 +83,7 @@ class _Progress(BaseCallback):
 
     def __init__(self, out: Path, config: PpoConfig) -> None:
         super().__init__()
-        self._out, self._seeing = out, config.seeing
+        self._out, self._learns = out, config.learns
         self._critic_only = config.warmup * config.rollout * config.worlds
 
     def _on_step(self) -> bool:
@@ -90,7 +91,7 @@ class _Progress(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         _save(self.model, self._out)
-        _actor(self.model).learn_only(self.num_timesteps > self._critic_only, self._seeing)
+        _actor(self.model).learn_only(self._learns if self.num_timesteps > self._critic_only else None)
 
 
 def _save(learner: Any, out: Path) -> Path:

@@ -19,14 +19,6 @@ SUITE = "name: two\nrepeats: 2\nscenarios: [clear, blocked]\n"
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
-    server = FakeServer()
-    for module in ("runner", "harness"):
-        monkeypatch.setattr(f"clients.eval.{module}.connect", server.connect)
-    return server
-
-
-@pytest.fixture
 def suite(tmp_path: Path) -> str:
     (tmp_path / "two.yaml").write_text(SUITE)
     return str(tmp_path / "two.yaml")

@@ -18,7 +18,7 @@ from clients.gym import ENV_ID
 from clients.gym.sb3 import DriveVecEnv
 from clients.learning.accelerating import NEEDED, Accelerating, observed
 from clients.learning.accelerations import HIGH, LOW
-from clients.learning.network import CAMERAS, SIZE, VisionNetwork
+from clients.learning.network import CAMERAS, SIZE, Learns, VisionNetwork
 from clients.learning.ppo import PpoConfig, fine_tune
 from clients.learning.torch_network import TorchNetwork
 from clients.observation import Observation
@@ -79,14 +79,22 @@ def test_the_critic_learns_before_the_driver_does(config: PpoConfig, tmp_path: P
     assert VisionNetwork.load(weights).digest != start.digest
 
 
-@pytest.mark.parametrize("seeing", [False, True])
-def test_eyes_learn_only_when_they_are_told_to(config: PpoConfig, tmp_path: Path, seeing: bool) -> None:
+@pytest.mark.parametrize(
+    ("learns", "parts"),
+    [
+        ("last", {"action"}),
+        ("driving", {"action", "hidden", "hidden2"}),
+        ("all", {"action", "hidden", "hidden2", "seen", "towers"}),
+    ],
+)
+def test_only_those_layers_learn_that_are_told_to(
+    config: PpoConfig, tmp_path: Path, learns: Learns, parts: set[str]
+) -> None:
     bold_network().save(tmp_path / "start.safetensors")
-    told = replace(config, warmup=0, seeing=seeing)
+    told = replace(config, warmup=0, learns=learns)
     weights = load_file(fine_tune(tmp_path / "out", told, tmp_path / "start.safetensors", log=False))
     start = load_file(tmp_path / "start.safetensors")
-    changed = {name.partition(".")[0] for name in start if not torch.equal(start[name], weights[name])}
-    assert changed == {"hidden", "hidden2", "action"} | ({"towers", "seen"} if seeing else set())
+    assert {name.partition(".")[0] for name in start if not torch.equal(start[name], weights[name])} == parts
 
 
 def test_without_a_step_the_network_is_the_one_it_began_with(config: PpoConfig, tmp_path: Path) -> None:
