@@ -23,6 +23,7 @@ from clients.client import Session, connect, watch
 from clients.local import local_server
 from worldmodel.engine import FRAMES_PER_CHUNK, ActionChunk, ChunkResult, OpenRequest
 
+from .bench_load import Load, keep_freed_memory
 from .encode import encode_camera
 from .zero_engine import ZeroEngine
 
@@ -45,6 +46,7 @@ def measure(scale: float) -> dict[str, Any]:
     """All results; `scale` 1 takes about two minutes."""
     results: dict[str, Any] = {}
     gc.freeze()  # what this command has imported is no part of the load
+    keep_freed_memory()
     with local_server("zero", "--set", "breaker_losses=100") as url:
         seconds = max(2.0, 8 * scale)
         results |= overhead(url, max(50, int(400 * scale)))
@@ -82,16 +84,19 @@ def many(url: str, sessions: int, seconds: float) -> dict[str, float]:
     """Lockstep sessions on one socket through step_many, each in a world of its own."""
     with connect(url, sessions=sessions) as client:
         for seed, session in enumerate(client.sessions):
-            session.reset(SCENARIO, seed, rig=RIG)
-        act = dict.fromkeys(client.sessions, ACTION)
-        client.step_many(act)
-        took_ms = []
-        began_s, cpu_s = time.perf_counter(), _cpu_s()
-        while time.perf_counter() - began_s < seconds:
-            round_s = time.perf_counter()
-            client.step_many(act)
-            took_ms.append((time.perf_counter() - round_s) * 1e3)
-        elapsed_s, cpu_s = time.perf_counter() - began_s, _cpu_s() - cpu_s
+            first = session.reset(SCENARIO, seed, rig=RIG)
+        tokens = client.disconnect()
+    actions = np.tile(np.array(ACTION, np.float32), (FRAMES_PER_CHUNK, 1))
+    load = Load(url, tokens, 0, actions, len(first.cameras) * FRAMES_PER_CHUNK)
+    load.round()
+    took_ms = []
+    began_s, cpu_s = time.perf_counter(), _cpu_s()
+    while time.perf_counter() - began_s < seconds:
+        round_s = time.perf_counter()
+        load.round()
+        took_ms.append((time.perf_counter() - round_s) * 1e3)
+    elapsed_s, cpu_s = time.perf_counter() - began_s, _cpu_s() - cpu_s
+    load.close()
     p50, p99 = np.percentile(took_ms, [50, 99])
     steps = sessions * len(took_ms)
     return {

@@ -14,6 +14,7 @@ from .channel import WorkerConfig, connect
 from .encode import encode_camera
 from .messages import Chunk, to_bytes
 from .observe import observe
+from .wakeup import Wakeup
 
 log = logging.getLogger("roadloop.worker")
 
@@ -26,6 +27,7 @@ class Encoders:
     def __init__(self, config: WorkerConfig, context: zmq.Context[Any]) -> None:
         cv2.setNumThreads(1)
         self.sessions = 0  # of the worker, for its heartbeat
+        self.done = Wakeup()  # set when the last answer is out
         self._config, self._context = config, context
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(config.encode_threads, "encode")
@@ -67,12 +69,15 @@ class Encoders:
         """The job's answer is ready."""
         self.send(answer)
         self._jobs.discard(job)
+        if self.idle:
+            self.done.set()
 
     def close(self) -> None:
         """Finish what was submitted."""
         self._pool.shutdown(wait=True)
         for socket in self._sockets:
             socket.close()
+        self.done.close()
 
 
 class _Job:

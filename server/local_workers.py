@@ -14,14 +14,14 @@ from typing import Any
 
 import zmq
 
-from .channel import WorkerConfig, config_line
+from .channel import WorkerConfig, config_line, has_message
 from .launcher import Receive
 
 log = logging.getLogger("roadloop.pool")
 
 
 class LocalLauncher:
-    """Spawns `python -m server.worker`."""
+    """Spawns `python -m server.worker_process`."""
 
     def __init__(self, python: str = sys.executable) -> None:
         self._python = python
@@ -49,7 +49,7 @@ class LocalLauncher:
     async def launch(self, config: WorkerConfig) -> "LocalWorker":
         """Start a process; its stdin stays open: the end of it tells the worker that we are gone."""
         process = await asyncio.create_subprocess_exec(
-            self._python, "-m", "server.worker", stdin=asyncio.subprocess.PIPE, env=_environment()
+            self._python, "-m", "server.worker_process", stdin=asyncio.subprocess.PIPE, env=_environment()
         )
         assert process.stdin is not None
         process.stdin.write(config_line(replace(config, address=self.address)))
@@ -70,10 +70,12 @@ class LocalLauncher:
 
     def _take(self) -> None:
         """One message, and again in the loop's next round: the descriptor signals only that there are new ones."""
-        if self._context is not None and self._router.poll(0):
+        if self._context is not None and has_message(self._router):
             self._loop.call_soon(self._take)
-            _, frame = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-            self._receive(frame.buffer)  # pictures are large: read where they arrived
+            self._router.recv(zmq.NOBLOCK)  # whose it is, the message says
+            self._receive(
+                self._router.recv(zmq.NOBLOCK, copy=False).buffer
+            )  # pictures are large: read where they arrived
 
 
 class LocalWorker:

@@ -15,7 +15,7 @@ import zmq.asyncio
 
 from .channel import WorkerConfig
 from .messages import StepWork, from_bytes, to_bytes
-from .worker import run
+from .worker_process import run
 
 ADDRESS = "inproc://work"
 ENGINE_FAILED = 1  # exit code

@@ -1,21 +1,11 @@
-"""The worker process: one engine, one loop. Run as `python -m server.worker`, configured by one JSON line on stdin.
+"""The worker's loop around one engine. Its thread owns the engine and receives work; encoders turn frames into bytes and answer.
 
-Threads: the main one owns the engine and receives work; encoders turn frames into bytes and answer; a heartbeat says that the
-process lives; a guard ends the process when its parent is gone (stdin ends). ZeroMQ sockets are never shared: each thread has
-its own. Knows nothing of clients, tokens or the wire protocol's order.
+Knows nothing of clients, tokens or the wire protocol's order.
 """
 
-import ctypes
-import faulthandler
-import gc
 import logging
 import os
-import resource
-import signal
-import sys
-import threading
 import time
-from io import RawIOBase
 from math import ceil
 from typing import Any
 
@@ -23,14 +13,13 @@ import zmq
 
 from clients.protocol import ErrorCode
 
-from .channel import WorkerConfig, connect, read_config
+from .channel import WorkerConfig, connect, has_message
 from .encoders import ENGINE_BROKEN, Encoders
 from .messages import (
     CloseWork,
     Done,
     Failed,
     ForkWork,
-    Heartbeat,
     Map,
     MapWork,
     OpenWork,
@@ -40,15 +29,12 @@ from .messages import (
     StepWork,
     StopWork,
     TierWork,
-    Unfit,
     from_bytes,
     to_bytes,
 )
 from .video import VideoStreams
 
 log = logging.getLogger("roadloop.worker")
-
-PARENT_GONE = 3
 
 
 class Worker:
@@ -62,6 +48,9 @@ class Worker:
         self.engine = build_engine(choice)
         self.socket = connect(context, config.address, config.name)
         self.encoders = Encoders(config, context)
+        self.poller = zmq.Poller()
+        self.poller.register(self.socket, zmq.POLLIN)
+        self.poller.register(self.encoders.done.descriptor, zmq.POLLIN)
         self.videos = VideoStreams(self.encoders.send)
         self.ids: dict[str, int] = {}  # session name -> engine's id
         self.encodings: dict[str, tuple[str, list[str]]] = {}  # session name -> encoding, camera names
@@ -85,16 +74,17 @@ class Worker:
     def receive(self) -> None:
         """Wait for at least one message, then take all there are."""
         if not self.ready:
-            self.flush()
-            self.socket.poll()
-        while self.socket.poll(0):
+            self.wait()
+        while has_message(self.socket):
             self.take()
 
-    def flush(self) -> None:
-        """Let the engine do what it left for later, after the replies; a message that comes first goes first."""
-        while self.unflushed and not self.socket.poll(0 if self.encoders.idle else 1):
-            if self.encoders.idle:
+    def wait(self) -> None:
+        """Until a message comes. Meanwhile, once all answers are out, the engine does what it left for later."""
+        while not has_message(self.socket):
+            if self.unflushed and self.encoders.idle:
                 self.flush_engine()
+            elif self.encoders.done.descriptor in dict(self.poller.poll()):
+                self.encoders.done.clear()
 
     def flush_engine(self) -> None:
         """If it fails, nothing is lost: the sessions' next chunk does the work."""
@@ -286,61 +276,9 @@ class Worker:
             )
 
 
-def main() -> None:
-    """Entry point of the process."""
-    faulthandler.enable()  # SIGABRT of the watchdog leaves every thread's stack in the log
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the front end's to handle
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (unbuffered: its lock would block the exit)
-    config = read_config(stdin)
-    _die_with_parent(stdin)
-    run(config, zmq.Context())
-    logging.shutdown()
-    os._exit(0)  # the daemon threads hold sockets; nothing is left to save
-
-
-def run(config: WorkerConfig, context: zmq.Context[Any]) -> None:
-    """Load the engine and work until told to stop."""
-    try:
-        worker = Worker(config, context)
-    except (ValueError, TypeError, ImportError) as error:  # wrong options, no weights, no such engine
-        connect(context, config.address, config.name).send(to_bytes(Unfit(config.name, str(error))))
-        raise SystemExit(f"error: {error}") from None
-    gc.freeze()  # a full collection that looks at torch stops everything for 130 ms
-    threading.Thread(target=_beat, args=(config, context, worker.encoders), daemon=True).start()
-    worker.run_forever()
-
-
-def _beat(config: WorkerConfig, context: zmq.Context[Any], encoders: Encoders) -> None:
-    socket = connect(context, config.address, None)
-    try:
-        while True:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            socket.send(to_bytes(Heartbeat(config.name, encoders.sessions, memory)))
-            time.sleep(config.heartbeat_s)
-    except zmq.ZMQError:
-        socket.close(linger=0)  # the context ends: so does the process
-
-
-def _die_with_parent(stdin: RawIOBase) -> None:
-    """Two ways, so that not even a stuck interpreter outlives the front end: the kernel's signal, and the end of stdin."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-    def guard() -> None:
-        stdin.read()
-        os._exit(PARENT_GONE)
-
-    threading.Thread(target=guard, daemon=True).start()
-
-
 def _exit_if_device_broke(error: Exception) -> None:
     """After a CUDA error nothing on the device can be trusted: end, be restarted, restore from snapshots."""
     if "CUDA" in str(error) or type(error).__name__ == "AcceleratorError":
         log.critical("the device failed", exc_info=error)
         logging.shutdown()
         os._exit(ENGINE_BROKEN)
-
-
-if __name__ == "__main__":
-    main()
