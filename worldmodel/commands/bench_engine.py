@@ -37,7 +37,7 @@ def bench_engine(
 
     from ..benchmarking import HELD_OUT_SEED, envelope, write_json
     from ..chosen_model import chosen_model
-    from ..diffusion.engine import fast_dtype
+    from ..diffusion.dtype import fast_dtype
     from ..engine_bench import Settings, measure
 
     with explained():

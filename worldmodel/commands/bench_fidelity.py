@@ -45,7 +45,7 @@ def bench_fidelity(
     from ..chosen_model import chosen_model
     from ..data.selection import select_scenarios
     from ..diffusion.cache import OFF, XCACHE_TIERS
-    from ..diffusion.engine import fast_dtype
+    from ..diffusion.dtype import fast_dtype
     from ..fidelity_bench import Settings, gate_table, gates, horizon_table, measure, write_page
     from ..fidelity_bench.drives import LONG
 

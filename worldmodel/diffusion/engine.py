@@ -6,10 +6,9 @@ commits leaves its clean latent pending; the KV-update pass runs before the sess
 `flush`, once the reply is out.
 """
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,14 +34,16 @@ from .cache import (
     XCACHE_TIERS,
     CacheChoice,
     CachedChunk,
-    Groups,
     SessionCache,
-    view_groups,
 )
 from .compiled import compile_networks
 from .conditions import ConditionBuilder, Request, Survey
-from .first_images import checked_images, resized
+from .dtype import fast_dtype
+from .first_images import checked_images
 from .flow import flow_bank
+from .frames import to_bytes, to_frames
+from .kinds import BlockCaches, Kind
+from .laps import Laps
 from .memory import (
     MEMORY_FORMAT,
     Memory,
@@ -52,18 +53,6 @@ from .memory import (
     tensors_from_state,
 )
 from .pool import Pool
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """Sessions of one kind run as one batch."""
-
-    views: int
-    steps: int
-    layout: bool
-    cached: (
-        Groups | None
-    )  # view groups of sessions with a block cache; None: exact ones, which never touch it
 
 
 class DiffusionEngine(SceneEngine):
@@ -97,8 +86,7 @@ class DiffusionEngine(SceneEngine):
         self.config = model.config
         self._conditions = ConditionBuilder(self.config, self._encode_carried, self._device, self._dtype)
         self._pools: dict[int, Pool] = {}
-        self._choice = cache
-        self._caches: dict[_Kind, SessionCache] = {}
+        self._caches = BlockCaches(self.config, cache, self._dtype, self._device)
         self._renderers: dict[Rig, ReferenceRenderer] = {}
 
     @property
@@ -125,7 +113,7 @@ class DiffusionEngine(SceneEngine):
     @property
     def tiers(self) -> tuple[str, ...]:
         """See `WorldEngine.tiers`."""
-        return tuple(self._choice.tiers)
+        return tuple(self._caches.choice.tiers)
 
     @torch.no_grad()
     def flush(self) -> int:
@@ -140,7 +128,7 @@ class DiffusionEngine(SceneEngine):
     def set_tier(self, session: SessionId, tier: str) -> None:
         """See `WorldEngine.set_tier`. What the session has stored is dropped: its next chunk is computed."""
         chosen = self._session(session)
-        self._choice.policy(tier)
+        self._caches.choice.policy(tier)
         memory, was_cached = chosen.generator, chosen.generator.cache_slot is not None
         if was_cached and tier != OFF:
             self._cache(chosen).set_tier(memory.cache_slot, tier)
@@ -166,7 +154,7 @@ class DiffusionEngine(SceneEngine):
 
     @torch.no_grad()
     def _start(self, session: Session) -> np.ndarray:
-        check_options(session, self._choice)
+        check_options(session, self._caches.choice)
         scene, rig = session.scene, self._rig(session)
         if session.images is None:
             frames = self._renderer(rig).render(scene.world, scene.atmosphere, [scene.frame])  # V 1 H W 3
@@ -174,17 +162,17 @@ class DiffusionEngine(SceneEngine):
             frames = checked_images(session.images, session.rig, rig.height, rig.width)[:, None]
         images = torch.from_numpy(frames).to(self._device).movedim(-1, 2).float() / 255
         self._open_on(session, rig, images[:, 0])
-        return _to_frames(images[None], session)[0]
+        return to_frames(images[None], session.options.size)[0]
 
     @torch.no_grad()
     def _generate(self, batch: Sequence[Staged]) -> None:
-        kinds: dict[_Kind, list[Staged]] = {}
+        kinds: dict[Kind, list[Staged]] = {}
         for staged in batch:
             kinds.setdefault(self._kind(staged.session), []).append(staged)
         with ExitStack() as undo:  # a chunk that is not committed leaves the block cache as it was
             for kind, group in kinds.items():
                 slots = [staged.session.generator.cache_slot for staged in group]
-                log = undo.enter_context(self._caches[kind].transaction(slots)) if kind.cached else None
+                log = undo.enter_context(self._caches.of(kind).transaction(slots)) if kind.cached else None
                 try:
                     self._generate_group(kind, group)
                 except torch.OutOfMemoryError as error:
@@ -207,7 +195,7 @@ class DiffusionEngine(SceneEngine):
 
     @torch.no_grad()
     def _load_generator_state(self, session: Session, state: Any) -> None:
-        check_options(session, self._choice)
+        check_options(session, self._caches.choice)
         pool = self._pool(session)
         memory = memory_from_state(state, pool.take(), self._device)
         session.generator = memory
@@ -225,9 +213,9 @@ class DiffusionEngine(SceneEngine):
 
     # The chunk loop ---------------------------------------------------------------------------------------------
 
-    def _generate_group(self, kind: _Kind, group: Sequence[Staged]) -> None:
+    def _generate_group(self, kind: Kind, group: Sequence[Staged]) -> None:
         timings: dict[str, float] = {}
-        clock = _Laps(timings, self._device)
+        clock = Laps(timings, self._device)
         self._commit([s.session for s in group if s.session.generator.pending is not None])
         clock.lap("kv_update")
         places = [place_of(s.session.chunk, self.config.cycle) for s in group]
@@ -242,7 +230,9 @@ class DiffusionEngine(SceneEngine):
         seen = [None] * len(group) if cached is None else cached.telemetry()
         clock.lap("denoise")
         pictures = self._decode(clean, survey.layout, history)  # B V F 3 H W
-        frames = [_to_frames(pictures[row : row + 1], s.session)[0] for row, s in enumerate(group)]
+        frames = [
+            to_frames(pictures[row : row + 1], s.session.options.size)[0] for row, s in enumerate(group)
+        ]
         whole = torch.isfinite(clean).flatten(1).all(dim=1).tolist()
         clock.lap("decode")
         for row, (staged, place) in enumerate(zip(group, places, strict=True)):
@@ -258,14 +248,14 @@ class DiffusionEngine(SceneEngine):
 
     def _enter_cache(
         self,
-        kind: _Kind,
+        kind: Kind,
         group: Sequence[Staged],
         places: Sequence[CyclePlace],
         conditions: Conditions,
         requests: Sequence[Request],
         survey: Survey,
     ) -> CachedChunk:
-        sessions, cache = [staged.session for staged in group], self._caches[kind]
+        sessions, cache = [staged.session for staged in group], self._caches.of(kind)
         transport = None
         if cache.moves:
             ages = max(self.config.cycle - 1, 1)
@@ -283,7 +273,7 @@ class DiffusionEngine(SceneEngine):
 
     def _denoise(
         self,
-        kind: _Kind,
+        kind: Kind,
         group: Sequence[Staged],
         places: Sequence[CyclePlace],
         embedded: Embedded,
@@ -333,7 +323,7 @@ class DiffusionEngine(SceneEngine):
         still = images[:, None].expand(-1, FRAMES, -1, -1, -1)
         clean = self._encode(still)
         nowhere = images.new_zeros(0)
-        memory = Memory(slot, ego, ego, _bytes(images), nowhere, nowhere)
+        memory = Memory(slot, ego, ego, to_bytes(images), nowhere, nowhere)
         request = Request(scene.world, scene.atmosphere, rig, [scene.frame] * FRAMES, memory, 1)
         survey = self._conditions.survey([request], session.options.layout)
         memory = replace(memory, source_depth=survey.depth[0, :, -1].clone(), boxes=survey.boxes[0, -1])
@@ -370,7 +360,7 @@ class DiffusionEngine(SceneEngine):
             memory,
             anchor=last,
             last=last,
-            source=_bytes(pictures[row, :, -1]),
+            source=to_bytes(pictures[row, :, -1]),
             source_depth=survey.depth[row, :, -1].clone(),
             boxes=survey.boxes[row, -1].clone(),
             pending=PendingCommit(clean[one].clone(), embedded.rows(one), place.ahead),
@@ -407,20 +397,12 @@ class DiffusionEngine(SceneEngine):
             self._pools[views] = Pool(self.model.dit, self.config, views, self._dtype, self._device)
         return self._pools[views]
 
-    def _kind(self, session: Session) -> _Kind:
-        options = session.options
-        cached = None if options.tier == OFF else view_groups(session.rig)
-        return _Kind(len(session.rig), options.steps or self.config.steps, options.layout, cached)
+    def _kind(self, session: Session) -> Kind:
+        return Kind.of(session, self.config)
 
     def _cache(self, session: Session) -> SessionCache:
         """The block cache of sessions like this one, which must not be exact."""
-        kind = self._kind(session)
-        if kind not in self._caches:
-            assert kind.cached is not None, "exact sessions have no cache"
-            self._caches[kind] = SessionCache(
-                self.config, kind.steps, kind.views, kind.cached, self._choice, self._dtype, self._device
-            )
-        return self._caches[kind]
+        return self._caches.of(self._kind(session))
 
     def _take_cache_slot(self, session: Session) -> int | None:
         tier = session.options.tier
@@ -441,36 +423,3 @@ def check_options(session: Session, cache: CacheChoice) -> None:
             schedule(options.steps)
         except ValueError as error:
             raise EngineError(str(error)) from error
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where matrix products are fast in it, float32 elsewhere."""
-    fast = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _to_frames(pictures: Tensor, session: Session) -> np.ndarray:
-    """[1, V, F, 3, H, W] in [0, 1] -> uint8 [1, V, F, H, W, 3], at the size that the session asks for."""
-    if session.options.size is not None:
-        pictures = resized(pictures, session.options.size)
-    return (pictures * 255).round().byte().movedim(3, -1).cpu().numpy()
-
-
-def _bytes(images: Tensor) -> Tensor:
-    """Images in [0, 1] as uint8."""
-    return (images * 255).round().byte()
-
-
-class _Laps:
-    """Milliseconds between laps, by name."""
-
-    def __init__(self, laps: dict[str, float], device: torch.device) -> None:
-        self._laps, self._device, self._start = laps, device, time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """End the present lap."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self._laps[name] = (now - self._start) * 1e3
-        self._start = now
