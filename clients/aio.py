@@ -21,7 +21,7 @@ import websockets.exceptions
 from .client import BACKOFF_S
 from .conversation import Conversation, Remote
 from .errors import ConnectionLostError, ReplyTimeoutError
-from .handshake import refusal, socket_options, socket_url
+from .handshake import must_speak, refusal, socket_options, socket_url
 from .observation import Observation, StepResult
 from .protocol import (
     Close,
@@ -188,6 +188,7 @@ class AsyncClient:
                     additional_headers=self._talk.headers(),
                     **socket_options(self._talk.url),
                 )
+                must_speak(self._socket.subprotocol)
                 (welcome,) = await self._exchange(self._talk.hello(), Welcome)
                 self._talk.welcomed(welcome)
                 return

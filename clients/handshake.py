@@ -24,12 +24,23 @@ CLOSED = {CloseCode.TAKEN_OVER: ErrorCode.TAKEN_OVER, CloseCode.SESSION_GONE: Er
 def open_socket(
     url: str, path: str, headers: Mapping[str, str], queue: int = 16
 ) -> tuple[websockets.sync.client.ClientConnection, ExitStack]:
-    """A synchronous socket, and what closes it."""
-    stack = ExitStack()
-    opening = websockets.sync.client.connect(
-        socket_url(url, path), additional_headers=headers, **socket_options(url, queue)
-    )
-    return stack.enter_context(opening), stack
+    """A synchronous socket, and what closes it. Raises what `must_speak` does, too."""
+    with ExitStack() as opening:
+        socket = opening.enter_context(
+            websockets.sync.client.connect(
+                socket_url(url, path), additional_headers=headers, **socket_options(url, queue)
+            )
+        )
+        must_speak(socket.subprotocol)
+        return socket, opening.pop_all()
+
+
+def must_speak(subprotocol: str | None) -> None:
+    """Raises NegotiationError for a server that lets anybody in: it is older than the protocol, or none of ours."""
+    if subprotocol != SUBPROTOCOL:
+        raise websockets.exceptions.NegotiationError(
+            f"one that does not speak {SUBPROTOCOL} but {subprotocol or 'no subprotocol'}"
+        )
 
 
 def socket_options(url: str, queue: int = 16) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class PpoConfig:
     gamma: float = 0.97  # a horizon of eleven seconds
     clip: float = 0.1
     most_kl: float = 0.03  # from who drove the rollout; then its update ends
-    noise_mps2: tuple[float, float] = (0.3, 0.8)  # of the exploration at first, to the left and forwards
+    noise_mps2: tuple[float, float] = (0.3, 1.2)  # of the exploration at first, to the left and forwards
     reward_scale: float = 0.02  # brings what a motorway's metres add up to near 1
     seed: int = 0
     environment: Mapping[str, Any] = field(

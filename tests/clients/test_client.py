@@ -2,10 +2,12 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from websockets.sync.server import serve
 
 from clients import aio
 from clients.client import Client, connect, watch
@@ -130,6 +132,39 @@ def test_closing_twice_is_fine(url: str) -> None:
 def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(ConnectionLostError, match="expected a server at http"):
         connect("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("spoken", "message"),
+    [
+        (
+            ["roadloop.v2.msgpack"],
+            r"expected one of roadloop\.v2\.msgpack",
+        ),  # another major version says so itself
+        (
+            None,
+            r"expected a roadloop server, got one that does not speak roadloop\.v1\.msgpack but no subprotocol",
+        ),
+    ],
+)
+def test_a_server_of_another_version_is_told_from_one_that_is_gone(
+    spoken: list[str] | None, message: str
+) -> None:
+    with serve(lambda socket: None, "127.0.0.1", 0, subprotocols=spoken) as other:  # type: ignore[arg-type]
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{other.socket.getsockname()[1]}"
+
+        async def connect_asynchronously() -> None:
+            async with aio.connect(url):
+                pass
+
+        for attempt in (lambda: connect(url), lambda: asyncio.run(connect_asynchronously())):
+            with pytest.raises(ProtocolError, match=message) as refused:
+                attempt()
+            assert refused.value.code is ErrorCode.UNSUPPORTED
+        other.shutdown()
+        thread.join(10)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from clients.eval.suite import SuiteError, load_suite, suite_names, world_seed
 from clients.policies import load_policy
 from worldmodel.scene.scenario import scenario_names
 
-SHIPPED = ("counterfactual", "heldout", "highway", "smoke", "uturn", "urban")
+SHIPPED = ("counterfactual", "heldout", "heldout_easy", "highway", "smoke", "uturn", "urban")
 
 
 def test_the_shipped_suites_name_scenarios_and_policies_that_exist() -> None:
