@@ -82,8 +82,12 @@ def test_without_a_snapshot_a_lost_worker_ends_the_session_and_idle_drivers_hear
         assert [notice.code for notice in client.notices][:1] == ["WORKER_LOST"]
 
 
-def test_a_stopped_worker_is_noticed_and_replaced(run_server: Any) -> None:
-    with run_server("--set", "heartbeat_timeout_s=1.2") as server, connect(server.url) as client:
+@pytest.mark.parametrize(
+    ("heartbeat_s", "step_s"), [(1.2, 600.0), (600.0, 1.2)], ids=["no heartbeat", "no progress"]
+)
+def test_a_stopped_worker_is_noticed_and_replaced(run_server: Any, heartbeat_s: float, step_s: float) -> None:
+    settings = ["--set", f"heartbeat_timeout_s={heartbeat_s}", "--set", f"step_timeout_s={step_s}"]
+    with run_server(*settings) as server, connect(server.url) as client:
         client.session.reset("zero", rig=RIG, snapshot_every=1)
         client.session.step([0.0, 0.0])
         old = server.workers[0]
