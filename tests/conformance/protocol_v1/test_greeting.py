@@ -33,6 +33,17 @@ def test_another_major_version_is_refused_at_the_handshake(url: str, headers: di
     assert b"UNSUPPORTED" in raised.value.response.body
 
 
+def test_compression_is_declined(url: str, headers: dict[str, str]) -> None:
+    address, offered = socket_url(url, "/v1/drive"), [Subprotocol(SUBPROTOCOL)]
+    with connect(
+        address, additional_headers=headers, subprotocols=offered, compression="deflate", proxy=None
+    ) as wire:
+        assert wire.request is not None
+        assert "deflate" in wire.request.headers["Sec-WebSocket-Extensions"]
+        assert wire.response is not None
+        assert "Sec-WebSocket-Extensions" not in wire.response.headers
+
+
 def test_anything_but_hello_first_is_fatal(dial: Any) -> None:
     socket = dial()
     reply = socket.step(0)
