@@ -84,7 +84,7 @@ class Load:
 
     def _check(self, result: dict[str, Any]) -> None:
         if result["type"] != "stepped" or result["chunk"] != self._next_chunk:
-            raise RuntimeError(f"expected chunk {self._next_chunk}, got {result}")
+            raise RuntimeError(f"expected chunk {self._next_chunk}, got {_short(result)}")
         images = [image for camera in result["frames"].values() for image in camera]
         if len(images) != self._pictures or not all(image.startswith(JPEG_START) for image in images):
             raise RuntimeError(f"expected {self._pictures} JPEG pictures, got {len(images)}")
@@ -100,7 +100,7 @@ class Load:
             self._receive()
         message: dict[str, Any] = msgpack.unpackb(self._messages.popleft())
         if message["type"] != kind or message["id"] != self._requests:
-            raise RuntimeError(f"expected {kind} {self._requests}, got {message}")
+            raise RuntimeError(f"expected {kind} {self._requests}, got {_short(message)}")
         return message
 
     def _open(self, url: str) -> None:
@@ -128,3 +128,8 @@ class Load:
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
             self._socket.sendall(data)
+
+
+def _short(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without its pictures."""
+    return {key: message[key] for key in ("type", "id", "chunk", "code", "message") if key in message}
