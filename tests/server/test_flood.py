@@ -68,7 +68,7 @@ def test_mutated_messages_are_answered_one_by_one_and_leave_nothing_behind(serve
         if k == warm:
             before = [resident_bytes(pid) for pid in (server.process.pid, *workers)]
         refused += flood(server.url, rng, AT_ONCE)
-    assert MESSAGES * 0.5 < refused <= rounds * AT_ONCE
+    assert refused > MESSAGES * 0.5  # few mutations change nothing that matters
     assert server.workers == workers  # none was lost
     assert http(server.url, "/readyz").status == 200
     after = [resident_bytes(pid) for pid in (server.process.pid, *workers)]
