@@ -28,18 +28,18 @@ class ActionScale:
         count = len(self.low)
         return Box(-1.0, 1.0, (count,) if self.rows == 1 else (self.rows, count), np.float32)
 
-    def to_server(self, action: np.ndarray) -> np.ndarray:
-        """Float32 of the same shape, in the server's units and within its bounds.
+    def to_server(self, actions: np.ndarray) -> np.ndarray:
+        """Actions of several worlds, [N, *shape], in the server's units and within its bounds: float32 of the same shape.
 
         Raises:
             ValueError: wrong shape, not a number, or outside [-1, 1] and not to be clipped.
         """
-        values, shape = np.asarray(action, np.float32), self.space.shape
-        if values.shape != shape:
-            raise ValueError(f"expected an action of shape {shape}, got {values.shape}")
+        values, shape = np.asarray(actions, np.float32), self.space.shape
+        if values.shape[1:] != shape:
+            raise ValueError(f"expected an action of shape {shape}, got {values.shape[1:]}")
         if not np.isfinite(values).all():
             raise ValueError(f"expected a finite action, got {values.tolist()}")
-        if not self.clip and np.abs(values).max() > 1.0:
+        if not self.clip and np.abs(values).max(initial=0.0) > 1.0:
             raise ValueError(f"expected an action in [-1, 1] (or clip_actions=True), got {values.tolist()}")
         values = np.clip(values, -1.0, 1.0)
         neutral = np.clip(np.float32(0.0), self.low, self.high)

@@ -61,7 +61,7 @@ class DriveEnv(gymnasium.Env[Seen, np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[Seen, float, bool, bool, dict[str, Any]]:
         """Generate the next chunk."""
         seen = self._fleet.fresh()
-        outcome = self._fleet.step({0: action}, seen)[0]
+        outcome = self._fleet.step([0], np.asarray(action, np.float32)[None], seen)[0]
         self._show()
         return _only(seen), outcome.reward, outcome.terminated, outcome.truncated, outcome.info
 

@@ -98,10 +98,10 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
         beginning = np.flatnonzero(self._done) if self.autoreset_mode is AutoresetMode.NEXT_STEP else ()
         running = [k for k in range(self.num_envs) if k not in beginning]
         seen = self._fleet.fresh()
-        taken = self._fleet.step({k: actions[k] for k in running}, seen)
+        taken = self._fleet.step(running, np.asarray(actions, np.float32)[running], seen)
         infos: dict[str, Any] = {}
         for k in range(self.num_envs):
-            info = self._finish(k, taken[k], seen, infos) if k in taken else self._begin_anew(k, seen)
+            info = self._finish(k, taken[k], seen) if k in taken else self._begin_anew(k, seen)
             infos = self._add_info(infos, info, k)
         return seen, *self._columns(taken), infos
 
@@ -128,14 +128,13 @@ class DriveVectorEnv(VectorEnv[Seen, np.ndarray, np.ndarray]):
         self._fleet.write([k], seen)
         return info
 
-    def _finish(self, k: int, outcome: Outcome, seen: Seen, infos: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, k: int, outcome: Outcome, seen: Seen) -> dict[str, Any]:
         """The info of a world that was stepped; with same-step resets it may already be that of the next episode."""
         self._done[k] = outcome.done
         if not (outcome.done and self.autoreset_mode is AutoresetMode.SAME_STEP):
             return outcome.info
         last = {name: rows[k].copy() for name, rows in seen.items()}
-        self._add_info(infos, {"final_obs": last, "final_info": outcome.info}, k)
-        return self._begin_anew(k, seen)
+        return {"final_obs": last, "final_info": outcome.info, **self._begin_anew(k, seen)}
 
     def _columns(self, taken: dict[int, Outcome]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Reward, terminated, truncated of all worlds; those that have just begun have none."""

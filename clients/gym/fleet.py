@@ -1,7 +1,7 @@
 """All that an environment with N worlds consists of; the single one has N = 1."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
@@ -56,8 +56,10 @@ class Fleet:
         self.link.must_be_open()
         return self.slots[k].begin(rng, seed, options)
 
-    def step(self, actions: Mapping[int, np.ndarray], seen: Seen) -> dict[int, Outcome]:
-        """Step the slots with these indices by these actions in [-1, 1]; one round trip. What they see is written into their rows.
+    def step(self, which: Sequence[int], actions: np.ndarray, seen: Seen) -> dict[int, Outcome]:
+        """Step the slots with these indices by these actions in [-1, 1], [len(which), ...]; one round trip.
+
+        What they see is written into their rows.
 
         The episodes of sessions whose worker was lost are truncated: the next ones begin when another worker has them.
 
@@ -69,8 +71,8 @@ class Fleet:
         client = self.link.client
         if not all(slot.begun for slot in self.slots):
             raise ResetNeeded("expected reset() first")
-        asked = {self.slots[k].session: self.scale.to_server(action) for k, action in actions.items()}
-        indices = {self.slots[k].session: k for k in actions}
+        indices = {self.slots[k].session: k for k in which}
+        asked = dict(zip(indices, self.scale.to_server(actions), strict=True))
         taken: dict[int, Future[Outcome]] = {}
         refused: dict[int, ProtocolError] = {}
         for session, result in client.step_each(asked, self._space) if asked else ():
@@ -79,8 +81,8 @@ class Fleet:
                 refused[k] = result
             else:  # decoding releases the interpreter: use all cores while the server makes the other results
                 taken[k] = self._threads.submit(_take, self.slots[k], result, _row(seen, k))
-        outcomes = {k: taken[k].result() for k in actions if k in taken}
-        for k in actions:
+        outcomes = {k: taken[k].result() for k in which if k in taken}
+        for k in which:
             if k in refused:
                 raise refused[k]
         return outcomes

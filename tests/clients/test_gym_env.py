@@ -182,10 +182,10 @@ def test_a_snapshot_that_the_server_dropped_is_opened_anew(make: Make) -> None:
 
 def test_zero_means_no_command_and_the_ends_are_the_bounds(make: Make) -> None:
     scale = make().unwrapped._fleet.scale
-    assert np.array_equal(scale.to_server([0, 0]), [0, 0])
-    assert np.array_equal(scale.to_server([1, 1]), scale.high)
-    assert np.array_equal(scale.to_server([-1, -1]), scale.low)
-    half = scale.to_server([-0.5, 0.5])
+    assert np.array_equal(scale.to_server([[0, 0]])[0], [0, 0])
+    assert np.array_equal(scale.to_server([[1, 1]])[0], scale.high)
+    assert np.array_equal(scale.to_server([[-1, -1]])[0], scale.low)
+    half = scale.to_server([[-0.5, 0.5]])[0]
     assert np.allclose(half, [scale.low[0] / 2, scale.high[1] / 2])
 
 

@@ -72,7 +72,7 @@ def stagger(envs: Any) -> None:
         if extra < 0:
             envs.reset(options={"reset_mask": mask})
         else:
-            envs._fleet.step({k: np.zeros(2, np.float32)}, envs._fleet.fresh())
+            envs._fleet.step([k], np.zeros((1, 2), np.float32), envs._fleet.fresh())
 
 
 def chunks(envs: Any) -> list[int]:
