@@ -11,7 +11,7 @@ from worldmodel.model.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from worldmodel.model.config import ConfigError, ModelConfig, TokenizerConfig, from_mapping
+from worldmodel.model.config import ConfigError, DiTConfig, ModelConfig, TokenizerConfig, from_mapping
 from worldmodel.model.tokenizer import Tokenizer
 
 CONFIG = TokenizerConfig(channels=8, widths=(8, 8, 8))
@@ -72,3 +72,11 @@ def test_unknown_config_keys_are_refused_with_the_valid_ones() -> None:
         from_mapping(ModelConfig, {"name": "x", "colour": 1})
     with pytest.raises(ConfigError, match="height: expected a multiple of 16, got 100"):
         from_mapping(ModelConfig, {"name": "x", "height": 100})
+
+
+def test_config_values_of_another_type_are_refused() -> None:
+    with pytest.raises(ConfigError, match="height: expected int, got 'tall'"):
+        from_mapping(ModelConfig, {"name": "x", "height": "tall"})
+    with pytest.raises(ConfigError, match=r"trunk: expected tuple\[int, int\], got \[128\]"):
+        from_mapping(DiTConfig, {"trunk": [128]})
+    assert from_mapping(DiTConfig, {"trunk": [128, 256]}).trunk == (128, 256)

@@ -1,4 +1,4 @@
-"""Shapes and sizes of a model. Frozen, plain, read from YAML; unknown keys are refused with the valid ones listed."""
+"""Shapes and sizes of a model. Frozen, plain, read from YAML; unknown keys are refused with the valid ones listed, and so are values of another type."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from ..preset_files import preset_path
 
@@ -109,7 +110,7 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
             f"{kind.__name__}: expected keys among {', '.join(names)}, got {', '.join(unknown)}"
         )
     try:
-        return kind(**{name: _convert(hints[name], value) for name, value in values.items()})
+        return kind(**{name: _convert(name, hints[name], value) for name, value in values.items()})
     except TypeError as error:
         raise ConfigError(f"{kind.__name__}: {error}") from error
 
@@ -119,10 +120,14 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def _convert(hint: Any, value: Any) -> Any:
+def _convert(name: str, hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_mapping(hint, value)  # type: ignore[arg-type]
-    return tuple(value) if isinstance(value, list) else value
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        raise ConfigError(f"{name}: expected {wanted}, got {value!r}") from error
 
 
 def _expect(holds: bool, name: str, wanted: str, got: Any) -> None:
