@@ -16,8 +16,8 @@ CHOICE_SCENARIOS: Mapping[str, tuple[str, ...]] = {
     "turning": ("u_turn",),
     "stop_and_go": ("urban_follow_bus",),
 }
-FLOORS, QUICK_FLOORS = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7), (0.95, 0.8)
-FEWER_FLOORS = (0.95, 0.9, 0.8)  # where an anchor or another cut is tried
+FLOORS, QUICK_FLOORS = (0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6), (0.95, 0.8)
+FEWER_FLOORS = (0.9, 0.8, 0.7)  # where an anchor or another cut is tried
 ANY = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf)  # the schedule alone decides
 SLACK = 0.02  # by which motion may be worse than that of full compute
 SAFE_DB, BALANCED_COST_DB, FAST_COST_DB = 40.0, 0.2, 0.5
