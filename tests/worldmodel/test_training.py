@@ -14,6 +14,7 @@ from worldmodel.model.world_model import load_world_model
 from worldmodel.rig import Rig
 from worldmodel.rig.camera import Camera
 from worldmodel.training.assemble import assemble
+from worldmodel.training.average import average
 from worldmodel.training.batches import (
     Place,
     blind,
@@ -159,6 +160,30 @@ def test_a_polished_decoder_moves_into_a_model_and_another_encoder_is_refused(
     )
     with pytest.raises(CheckpointError, match="expected the encoder that the model was trained with"):
         assemble(model, train(TokenizerTask(other, clips, clips, [0]), other), tmp_path / "bad.safetensors")
+
+
+def test_averaging_goes_a_share_of_the_way_from_one_network_to_another(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    start = dynamics_run(data, tmp_path / "a", steps=1)
+    first = train(DynamicsTask(start, clips, clips), start)
+    further = replace(start, out=str(tmp_path / "b"), init=str(first), seed=1, steps=3)
+    second = train(DynamicsTask(further, clips, clips), further)
+    average(first, second, 0.25, tmp_path / "mixed.safetensors")
+    before, after, mixed = (
+        load_checkpoint(path).tensors for path in (first, second, tmp_path / "mixed.safetensors")
+    )
+    name = "dit.embed.guess.weight"
+    assert not torch.equal(before[name], after[name])
+    wanted = 0.75 * before[name].float() + 0.25 * after[name].float()
+    torch.testing.assert_close(mixed[name].float(), wanted, rtol=1e-2, atol=1e-4)
+    load_world_model(str(tmp_path / "mixed.safetensors"))
+
+    wider = dynamics_run(data, tmp_path / "c", steps=1, dit=replace(DIT, depth=1))
+    other = train(DynamicsTask(wider, clips, clips), wider)
+    with pytest.raises(CheckpointError, match="expected network"):
+        average(first, other, 0.5, tmp_path / "bad.safetensors")
+    assert not (tmp_path / "bad.safetensors").exists()
 
 
 def test_a_run_that_was_killed_and_resumed_ends_as_if_it_had_never_stopped(

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     train.command("decoder")(decoder)
     train.command("dynamics")(dynamics)
     train.command("assemble")(assemble)
+    train.command("average")(average)
     train.command("judge")(judge)
     app.add_typer(train, name="train")
 
@@ -89,6 +90,20 @@ def assemble(
     from ..training.assemble import assemble as put_together
 
     typer.echo(f"{out} {put_together(model, tokenizer, out)[:12]}")
+
+
+def average(
+    model: Annotated[Path, typer.Argument(help="Checkpoint of a world model.")],
+    other: Annotated[Path, typer.Argument(help="One that began with the same weights.")],
+    out: Annotated[Path, typer.Option(help="Where the new checkpoint goes.")],
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="How far to go from the one to the other.")
+    ] = 0.5,
+) -> None:
+    """Average the networks of two runs that began with the same weights."""
+    from ..training.average import average as mixed
+
+    typer.echo(f"{out} {mixed(model, other, share, out)[:12]}")
 
 
 def judge(
