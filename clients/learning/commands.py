@@ -89,6 +89,7 @@ def ppo_command(
     learns: Annotated[
         Learns, typer.Option(help="The last layer, all that does not read pictures, or everything.")
     ] = "last",
+    learning_rate: Annotated[float, typer.Option(help="Less where more than the last layer learns.")] = 1e-3,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what OUT has.")] = False,
     seed: int = 0,
     threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it alone.")] = 0,
@@ -109,6 +110,7 @@ def ppo_command(
             rollout=rollout,
             warmup=warmup,
             learns=learns,
+            learning_rate=learning_rate,
             seed=seed,
             environment=environment,
         )

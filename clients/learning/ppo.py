@@ -30,7 +30,7 @@ class PpoConfig:
     learns: Learns = "last"  # see `Actor.learn_only`
     batch: int = 128
     epochs: int = 10
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3  # of the last layer; less for more
     gamma: float = 0.97  # a horizon of eleven seconds
     clip: float = 0.1
     most_kl: float = 0.03  # from who drove the rollout; then its update ends
