@@ -169,7 +169,7 @@ def test_averaging_goes_a_share_of_the_way_from_one_network_to_another(
     first = train(DynamicsTask(start, clips, clips), start)
     further = replace(start, out=str(tmp_path / "b"), init=str(first), seed=1, steps=3)
     second = train(DynamicsTask(further, clips, clips), further)
-    average(first, second, 0.25, tmp_path / "mixed.safetensors")
+    average(first, second, tmp_path / "mixed.safetensors", network=0.25)
     before, after, mixed = (
         load_checkpoint(path).tensors for path in (first, second, tmp_path / "mixed.safetensors")
     )
@@ -181,8 +181,8 @@ def test_averaging_goes_a_share_of_the_way_from_one_network_to_another(
 
     wider = dynamics_run(data, tmp_path / "c", steps=1, dit=replace(DIT, depth=1))
     other = train(DynamicsTask(wider, clips, clips), wider)
-    with pytest.raises(CheckpointError, match="expected network"):
-        average(first, other, 0.5, tmp_path / "bad.safetensors")
+    with pytest.raises(CheckpointError, match="expected DiTConfig"):
+        average(first, other, tmp_path / "bad.safetensors")
     assert not (tmp_path / "bad.safetensors").exists()
 
 

@@ -96,14 +96,13 @@ def average(
     model: Annotated[Path, typer.Argument(help="Checkpoint of a world model.")],
     other: Annotated[Path, typer.Argument(help="One that began with the same weights.")],
     out: Annotated[Path, typer.Option(help="Where the new checkpoint goes.")],
-    share: Annotated[
-        float, typer.Option(min=0, max=1, help="How far to go from the one to the other.")
-    ] = 0.5,
+    network: Annotated[float, typer.Option(min=0, max=1, help="How far the network goes.")] = 0.5,
+    decoder: Annotated[float, typer.Option(min=0, max=1, help="How far the decoder goes.")] = 0.0,
 ) -> None:
-    """Average the networks of two runs that began with the same weights."""
+    """Average two models that began with the same weights."""
     from ..training.average import average as mixed
 
-    typer.echo(f"{out} {mixed(model, other, share, out)[:12]}")
+    typer.echo(f"{out} {mixed(model, other, out, network, decoder)[:12]}")
 
 
 def judge(

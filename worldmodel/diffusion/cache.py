@@ -70,8 +70,8 @@ class CacheChoice:
 # set anew for other weights with `roadloop bench xcache --tune`.
 TIERS = {
     "exact": PRESETS["exact"],
-    "safe": Policy(front=1, floor=0.9, margin=4.0, max_deviation=inf),
-    "balanced": Policy(front=0, floor=0.8, margin=4.0, max_deviation=inf),
+    "safe": Policy(front=0, floor=0.8, margin=4.0, max_deviation=inf),
+    "balanced": Policy(front=0, floor=0.6, margin=4.0, max_deviation=inf),
     "fast": Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, max_skips=3),
 }
 # Without the action entry: what an action does shows in the inputs, and swerving would refuse everything by itself.
