@@ -16,9 +16,8 @@ class Kind:
     views: int
     steps: int
     layout: bool
-    cached: (
-        Groups | None
-    )  # view groups of sessions with a block cache; None: exact ones, which never touch it
+    # View groups of sessions with a block cache; None: exact ones, which never touch it.
+    cached: Groups | None
 
     @classmethod
     def of(cls, session: Session, config: ModelConfig) -> "Kind":

@@ -17,9 +17,8 @@ from .structure_faces import signal_faces, structure_faces
 from .weak_cache import WeakCache
 
 _static_faces: WeakCache[Faces] = WeakCache()
-_signal_faces: WeakCache[Faces] = WeakCache(
-    keep=16
-)  # lights of a group change together: there are few combinations
+# Lights of a group change together, so there are few combinations of their states.
+_signal_faces: WeakCache[Faces] = WeakCache(keep=16)
 
 
 def standing_faces(world: StaticWorld, frame: SceneFrame) -> Faces:
