@@ -132,7 +132,7 @@ class TestDiffusionEngine(EngineConformance):
         for session in (healthy, sick, witness):
             self.drive(engine, session, 1)
         engine.flush()
-        kv, slot = engine._pool(engine._sessions[sick]).kv, engine._sessions[sick].generator.slot
+        kv, slot = engine._loop.pool(engine._sessions[sick]).kv, engine._sessions[sick].generator.slot
         good = kv.slot_state(slot)
         kv.load_slot_state(slot, {**good, "v": torch.full_like(good["v"], torch.nan)})
         results = engine.step({healthy: controls(0.0), sick: controls(0.0)})

@@ -78,7 +78,7 @@ def reasons(result: ChunkResult) -> np.ndarray:
 def stored(engine: DiffusionEngine, session: SessionId) -> dict[str, torch.Tensor]:
     """A copy of everything that the cache holds of a session."""
     chosen = engine._sessions[session]
-    return engine._cache(chosen).state.slot_state(chosen.generator.cache_slot)
+    return engine._loop.cache(chosen).state.slot_state(chosen.generator.cache_slot)
 
 
 def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
@@ -89,7 +89,7 @@ def equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
 def test_exact_sessions_have_no_cache_and_pay_for_none(engine: DiffusionEngine) -> None:
     results = drive(engine, opened(engine, "exact"), 2)
     assert all(result.cache is None for result in results)
-    assert not engine._caches
+    assert not engine._loop.caches
 
 
 def test_a_cached_session_beside_it_changes_no_bit_of_an_exact_one(
@@ -193,7 +193,7 @@ def test_an_engine_that_fails_half_way_leaves_every_cache_untouched(
 ) -> None:
     fast, exact = opened(engine, "fast"), opened(engine, "exact")
     step(engine, fast, exact)
-    before, decode, calls = stored(engine, fast), engine._decode, []
+    before, decode, calls = stored(engine, fast), engine._loop._decode, []
 
     def failing(*args: torch.Tensor) -> torch.Tensor:
         calls.append(args)
@@ -201,7 +201,7 @@ def test_an_engine_that_fails_half_way_leaves_every_cache_untouched(
             raise RuntimeError("lost device")
         return decode(*args)
 
-    monkeypatch.setattr(engine, "_decode", failing)
+    monkeypatch.setattr(engine._loop, "_decode", failing)
     with pytest.raises(RuntimeError, match="lost device"):
         engine.step({fast: controls(), exact: controls()})
     assert equal(stored(engine, fast), before)

@@ -41,6 +41,7 @@ from worldmodel.training.synthetic import CHANNELS, write_synthetic_clips
 from worldmodel.training.tokenizer_file import load_tokenizer
 from worldmodel.training.tokenizer_task import TokenizerTask
 from worldmodel.training.trainer import WEIGHTS_FILE, train
+from worldmodel.training.widen import widen
 
 FRONT = Camera("front", "pinhole", 48, 32, 30.0, 30.0, 24.0, 16.0, (1.5, 0.0, 1.6), 0.0, -0.2, 0.0, "front")
 RIG = Rig("pair", (FRONT, replace(FRONT, name="left", yaw_rad=0.8, group="side")))
@@ -184,6 +185,24 @@ def test_averaging_goes_a_share_of_the_way_from_one_network_to_another(
     with pytest.raises(CheckpointError, match="expected DiTConfig"):
         average(first, other, tmp_path / "bad.safetensors")
     assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_a_widened_model_makes_the_same_pictures_and_reads_more_channels(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    run = dynamics_run(data, tmp_path / "a", steps=2)
+    first = train(DynamicsTask(run, clips, clips), run)
+    widen(first, tmp_path / "wide.safetensors", CHANNELS + 2)
+    narrow, wide = load_world_model(str(first)), load_world_model(str(tmp_path / "wide.safetensors"))
+    latents, layout = torch.randn(2, 8, 2, 3), torch.rand(2, 4, CHANNELS, 8, 12)
+    more = torch.cat([layout, torch.rand(2, 4, 2, 8, 12)], dim=2)
+    torch.testing.assert_close(wide.tokenizer.decode(latents, more), narrow.tokenizer.decode(latents, layout))
+    history, vector = torch.rand(2, 16, 8, 12), torch.randn(2, DIT.width)
+    inputs = [torch.cat([rasters.flatten(1, 2), history], dim=1) for rasters in (layout, more)]
+    seen, same = (m.dit.embed.trunk(x, vector) for m, x in zip((narrow, wide), inputs, strict=True))
+    torch.testing.assert_close(same, seen)
+    with pytest.raises(CheckpointError, match="expected fewer than 3 layout channels"):
+        widen(first, tmp_path / "same.safetensors", CHANNELS)
 
 
 def test_a_run_that_was_killed_and_resumed_ends_as_if_it_had_never_stopped(

@@ -37,8 +37,8 @@ def bench_engine(
 
     from ..benchmarking import HELD_OUT_SEED, envelope, write_json
     from ..chosen_model import chosen_model
-    from ..diffusion.dtype import fast_dtype
     from ..engine_bench import Settings, measure
+    from ..model.precision import fast_dtype
 
     with explained():
         world_model = chosen_model(model, random_weights, size, cycle)

@@ -45,9 +45,9 @@ def bench_fidelity(
     from ..chosen_model import chosen_model
     from ..data.selection import select_scenarios
     from ..diffusion.cache import OFF, XCACHE_TIERS
-    from ..diffusion.dtype import fast_dtype
     from ..fidelity_bench import Settings, gate_table, gates, horizon_table, measure, write_page
     from ..fidelity_bench.drives import LONG
+    from ..model.precision import fast_dtype
 
     console = Console()
     with explained():

@@ -236,6 +236,6 @@ def _chosen(text: str, valid: Any, default: Sequence[str], what: str) -> tuple[s
 def _dtype(device: str) -> str:
     import torch
 
-    from ..diffusion.dtype import fast_dtype
+    from ..model.precision import fast_dtype
 
     return str(fast_dtype(torch.device(device))).removeprefix("torch.")

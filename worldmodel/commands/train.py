@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     train.command("dynamics")(dynamics)
     train.command("assemble")(assemble)
     train.command("average")(average)
+    train.command("widen")(widen)
     train.command("judge")(judge)
     app.add_typer(train, name="train")
 
@@ -103,6 +104,18 @@ def average(
     from ..training.average import average as mixed
 
     typer.echo(f"{out} {mixed(model, other, out, network, decoder)[:12]}")
+
+
+def widen(
+    model: Annotated[
+        Path, typer.Argument(help="Checkpoint of a world model made for fewer layout channels.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the new checkpoint goes.")],
+) -> None:
+    """Let a model read the layout channels that were added after it was trained; as yet they change nothing."""
+    from ..training.widen import widen as widened
+
+    typer.echo(f"{out} {widened(model, out)[:12]}")
 
 
 def judge(

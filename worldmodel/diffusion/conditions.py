@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..layout import LayoutRenderer
+from ..layout import CHANNELS, LayoutRenderer
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
-from ..model.config import FRAMES, ModelConfig
+from ..model.config import FRAMES, ConfigError, ModelConfig
 from ..model.history import History, Moment, carry
 from ..model.rays import CameraTensors, ground_depth, plucker
 from ..model.road_users import user_boxes
@@ -50,6 +50,9 @@ class ConditionBuilder:
         encode: carried pictures -> latents [B, V, C, h, w].
         device: where the conditions go.
         dtype: of the carried pictures.
+
+    Raises:
+        ConfigError: a model that reads other layouts than are drawn.
     """
 
     def __init__(
@@ -59,6 +62,12 @@ class ConditionBuilder:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
+        reads = config.dit.layout_channels, config.tokenizer.guide_channels
+        if any(channels not in (0, len(CHANNELS)) for channels in reads):
+            raise ConfigError(
+                f"{config.name}: expected a model for layouts of {len(CHANNELS)} channels, got one for {reads[0]} in the "
+                f"network and {reads[1]} in the decoder; `roadloop train widen` adds those that came later"
+            )
         self._config, self._encode, self._device, self._dtype = config, encode, device, dtype
         self._renderers: dict[Rig, LayoutRenderer] = {}
         self._cameras: dict[Rig, CameraTensors] = {}

@@ -28,6 +28,9 @@ CHANNELS = (
     "ground_cos_x",
     "ground_sin_y",
     "ground_cos_y",
+    "color_red",  # own colour of a road user or structure, 0..1, whatever light falls on it
+    "color_green",
+    "color_blue",
 )
 INDEX = {name: k for k, name in enumerate(CHANNELS)}
 

@@ -21,7 +21,7 @@ def face_values(view: View, pairs: Pairs, layer: Layer, poses: Tensor) -> dict[s
     edge = (EDGE_PIXELS - edge_pixels(view, pairs, layer)).clamp_(0.0, 1.0)
     inverse = (NEAR_M / layer.distance).clamp_(max=1.0)
     static = (pairs.owner == STATIC_OWNER).float()
-    constant = _agent(pairs, poses, 1 - static) | _structure(pairs, static) | _signal(pairs)
+    constant = _agent(pairs, poses, 1 - static) | _structure(pairs, static) | _signal(pairs) | _color(pairs)
     values = {name: value.index_select(0, layer.pair) for name, value in constant.items()}
     for name in ("vehicle_edge", "pedestrian_edge"):
         values[name].mul_(edge)
@@ -61,6 +61,12 @@ def _signal(pairs: Pairs) -> dict[str, Tensor]:
     """0 red, 1 yellow, 2 green; yellow is both."""
     head, state = (pairs.kind == Kind.SIGNAL).float(), pairs.attributes[0]
     return {"light_red": head * (state < 1.5), "light_green": head * (state > 0.5)}
+
+
+def _color(pairs: Pairs) -> dict[str, Tensor]:
+    """A new car comes into sight in its own colour, a house keeps the one it has."""
+    red, green, blue = pairs.color / 255
+    return {"color_red": red, "color_green": green, "color_blue": blue}
 
 
 def _facade(pairs: Pairs, layer: Layer) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ class TokenizerConfig:
     widths: tuple[int, int, int] = (96, 160, 192)  # at 1/4, 1/8 and 1/16 of the camera resolution
     encoder_blocks: int = 1  # residual blocks per resolution
     decoder_blocks: int = 2
-    guide_channels: int = 23  # of the layout that the decoder may look at; 0 for none
+    guide_channels: int = 26  # of the layout that the decoder may look at; 0 for none
     carried: bool = False  # whether the decoder may take fine detail from carried pictures, see `history.py`
 
 
@@ -45,7 +45,7 @@ class DiTConfig:
     trunk: tuple[int, int] = (128, 256)  # widths of the convolutions over layout and re-projected history
     trunk_blocks: int = 2  # residual blocks at each of both widths
     window: int = 8  # latent frames in the rolling KV, besides the sink
-    layout_channels: int = 23
+    layout_channels: int = 26
     temporal_dims: int = 32  # of the 64 dimensions of a head; the rest is shared by row and column
     carried: bool = False  # whether the conditions hold the latents of carried pictures, see `history.py`
 

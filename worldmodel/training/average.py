@@ -43,4 +43,6 @@ def average(model: Path, other: Path, out: Path, network: float = 0.5, decoder: 
             mixed = torch.lerp(tensors[name].float(), second.tensors[name].float(), share)
             tensors[name] = mixed.to(tensors[name].dtype)
     notes = {"network": network, "decoder": decoder, "with": second.notes}
+    if "averaged" in base.notes:
+        notes["before"] = base.notes["averaged"]
     return save_checkpoint(out, config, tensors, {**base.notes, "averaged": notes})

@@ -16,6 +16,7 @@ from ..model.checkpoint import checkpoint_config, load_checkpoint, load_weights,
 from ..model.config import FRAMES, ModelConfig
 from ..model.dit import DiT
 from ..model.history import History
+from ..model.precision import fast_autocast
 from ..model.tokenizer import INT8_ONE, Tokenizer
 from .batches import Harm, Place, Sequences, blind, draw_views, load_row, stack_rows
 from .clips import Clip
@@ -87,7 +88,7 @@ class DecoderTask:
     def _losses(
         self, true: Tensor, weight: Tensor, z: Tensor, guide: Tensor, carried: History, guessed: Tensor
     ) -> tuple[Tensor, Tensor]:
-        with torch.autocast(true.device.type, torch.bfloat16):
+        with fast_autocast(true.device.type):
             made = self._tokenizer.decode(z, guide, carried)
         made = made.float()
         loss = reconstruction_loss(made, true, weight, self.run.gradient_weight)
@@ -108,7 +109,7 @@ class DecoderTask:
             seen |= {"_guess": (s.guess, s.layout, s.carried), "_guess_uncarried": (s.guess, s.layout, None)}
         made = {}
         for name, parts in seen.items():
-            with torch.autocast(s.true.device.type, torch.bfloat16):
+            with fast_autocast(s.true.device.type):
                 made[name] = self._tokenizer.decode(*parts).float().clamp(0, 1)
         rows = [s.true, s.carried.pictures, *made.values()]
         write_mosaic(
@@ -172,7 +173,7 @@ class DecoderTask:
         """What the conditions alone tell, [B, V, 1, C, h, w]."""
         if self._dit is None:
             return None
-        with torch.autocast(self.run.device, torch.bfloat16):
+        with fast_autocast(self.run.device):
             conditions = with_latents(sequences, self._tokenizer)
             conditions = conditions.each(lambda part: part.to(self.run.device))
             return self._dit.embed(conditions).guess.float()

@@ -12,6 +12,7 @@ from ..model.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..model.conditioning import Conditions, Embedded
 from ..model.config import FRAMES, ModelConfig
 from ..model.dit import DiT
+from ..model.precision import fast_autocast
 from .batches import Sequences, draw_sequences, draw_views
 from .clips import Clip
 from .config import DynamicsRun
@@ -60,7 +61,7 @@ class DynamicsTask:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         levels = draw_levels(batch.given, coarse, COMMIT_TAU, not shortcuts, generator)
         noise = torch.randn(batch.clean.shape, generator=generator)
-        with torch.autocast(run.device, torch.bfloat16):
+        with fast_autocast(run.device):
             conditions = self._conditions(batch)
             embedded = self._embed(conditions)
         guessed = (embedded.guess.float() - batch.clean.to(run.device)).square().mean()
@@ -86,7 +87,7 @@ class DynamicsTask:
         def network(x: Tensor, tau: Tensor, size: Tensor) -> Tensor:
             rows = slice(0, len(x))
             cond = embedded if len(x) == len(clean) else embedded.rows(rows)
-            with torch.autocast(device, torch.bfloat16):
+            with fast_autocast(device):
                 return self._network(x, tau, size, cond, times[rows], batch.sink)
 
         return forcing_loss(network, clean, context, noise.to(device), levels, coarse, self.run.loss_floor)
@@ -120,7 +121,7 @@ class DynamicsTask:
         seed: int = 0,
     ) -> list[Rollout]:
         self.model.eval()
-        with torch.autocast(self.run.device, torch.bfloat16):
+        with fast_autocast(self.run.device):
             made = roll_out(self.model, self._tokenizer, clips, starts, views, options, seed)
         self.model.train()
         return made

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..model.config import FRAMES
+from ..model.precision import fast_autocast
 from ..model.tokenizer import Tokenizer
 from .clips import Clip, ClipError
 from .tokenizer_file import latent_digest
@@ -58,7 +59,7 @@ def encode_frames(tokenizer: Tokenizer, frames: np.ndarray, images: np.ndarray) 
     latents = []
     for part in np.array_split(images, -(-len(images) // KEEP)):
         pixels = torch.from_numpy(frames[part]).permute(0, 2, 1, 5, 3, 4).float() / 255  # T V F 3 H W
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast("cpu"):
             latents.append(tokenizer.encode(pixels).float())
     return torch.cat(latents)
 
@@ -79,7 +80,7 @@ def last_images(tokenizer: Tokenizer, latents: Tensor, layout: np.ndarray) -> Te
     for start in range(0, len(latents), KEEP):
         part = slice(start, start + KEEP)
         guide = torch.from_numpy(np.array(layout[part])).transpose(1, 2)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast("cpu"):
             decoded = tokenizer.decode(latents[part], guide)[:, :, -1].float()
         images.append((decoded.clamp(0, 1) * 255).round().byte())
     return torch.cat(images)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from ..model.dit import DiT
+from ..model.precision import fast_autocast
 from ..model.world_model import WorldModel
 from .batches import draw_views
 from .clips import Clip
@@ -52,7 +52,7 @@ def judge(
     base = RolloutOptions(chunks, config.steps, config.cycle, config.commit_tau)
     for name, (options, window) in variants(base, config.dit.window).items():
         progress(name)
-        with torch.autocast("cpu", torch.bfloat16), _window(model.dit, window):
+        with fast_autocast("cpu"), _window(model.dit, window):
             rollouts = roll_out(model.dit, model.tokenizer, clips, [0] * len(clips), views, options)
         yield name, rollout_scores(rollouts, model.tokenizer)
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..model.config import FRAMES
+from ..model.precision import fast_autocast
 from ..model.tokenizer import Tokenizer
 from .losses import psnr
 from .rollout import Rollout
@@ -50,7 +51,7 @@ def _ceiling(rollout: Rollout, tokenizer: Tokenizer, true: torch.Tensor) -> floa
     latents = rollout.clip.arrays.latents
     assert latents is not None
     span = slice(rollout.start, rollout.start + len(rollout.latents))
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_autocast("cpu"):
         chosen = torch.from_numpy(latents[span][:, rollout.views]).float()
         decoded = tokenizer.decode(chosen, guide_of(rollout)).float()  # T V F 3 H W
     return float(psnr(decoded.transpose(1, 2).flatten(0, 1).clamp(0, 1), true[1:]))

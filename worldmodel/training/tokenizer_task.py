@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..model.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..model.config import FRAMES
+from ..model.precision import fast_autocast
 from ..model.tokenizer import INT8_ONE, Tokenizer
 from .clips import Clip
 from .config import TokenizerRun
@@ -61,7 +62,7 @@ class TokenizerTask:
         return amount * torch.randn(size, generator=g)
 
     def _losses(self, true: Tensor, weight: Tensor, noise: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(true.device.type, torch.bfloat16):
+        with fast_autocast(true.device.type):
             z = self.model.encode_raw(true)
             # Noise is relative to the spread of each channel, as it will be after standardisation.
             z = z + noise * z.detach().float().std(dim=(0, 2, 3), keepdim=True).to(z.dtype)
@@ -77,7 +78,7 @@ class TokenizerTask:
         def decode(latents: Tensor, guide: Tensor | None) -> Tensor:
             return model.decode(latents, guide).float().clamp(0, 1)
 
-        with torch.autocast(true.device.type, torch.bfloat16):
+        with fast_autocast(true.device.type):
             latents = model.encode(true).float()
             made, alone = decode(latents, layout), decode(latents, None)
             noisy = decode(latents + 0.1 * torch.randn_like(latents), layout)
@@ -97,7 +98,7 @@ class TokenizerTask:
         model = Tokenizer(self.run.tokenizer).to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.load_state_dict(dict(weights))
         frames, _ = self._batch(self._clips, 4 * HELD_OUT_SAMPLES, np.random.default_rng(7))
-        with torch.autocast(frames.device.type, torch.bfloat16):
+        with fast_autocast(frames.device.type):
             raw = torch.cat([model.encode_raw(part) for part in torch.split(frames, HELD_OUT_SAMPLES)])
         model.set_statistics(raw)
         return model.eval()

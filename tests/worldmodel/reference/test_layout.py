@@ -222,3 +222,16 @@ def test_what_stands_in_front_hides_paint_and_grid(layouts, street, frame_at, ca
     assert inside.sum() > 30
     for name in ("lane_line", "road", "ground_sin_x", "stop_line"):
         assert np.abs(layout.channel(name)[0, FRONT][inside]).max() < 0.05
+
+
+def test_road_users_and_structures_have_their_own_color(layouts, street, frame_at, car_at):
+    layout = layouts.render(street, [frame_at(agents=[car_at(9.0, -1.75, color_rgb=(204, 51, 0))])])
+    color = np.stack([layout.channel(f"color_{name}")[0] for name in ("red", "green", "blue")], axis=-1)
+    car = layout.channel("agent_depth")[0, FRONT]
+    rear = color[FRONT][car > 0.98 * car.max()]
+    np.testing.assert_allclose(rear, np.broadcast_to([0.8, 0.2, 0.0], rear.shape), atol=1e-5)
+    assert color[layout.channel("road")[0] > 0.999].max() < 0.01
+    walls = color[LEFT][np.abs(layout.channel("static_ny")[0, LEFT]) > 0.9999]
+    known = np.array([structure.color_rgb for structure in street.structures]) / 255
+    assert len(walls) > 100
+    assert (np.abs(walls[:, None] - known).max(axis=-1).min(axis=1) < 1e-3).mean() > 0.7  # the rest are seams
