@@ -24,7 +24,8 @@ MAX_SESSIONS_PER_SOCKET = 256
 def _as_actions(value: Any) -> np.ndarray:
     """Lists are accepted too, so that a client needs no array type."""
     try:
-        actions = np.asarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # becomes infinity, which is refused below
+            actions = np.asarray(value, dtype=np.float32)
     except (ValueError, TypeError, OverflowError):
         raise ValueError("expected numbers [frames, action], got something else") from None
     if actions.ndim != 2 or actions.size > 4096:
