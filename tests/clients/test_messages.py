@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -369,6 +369,7 @@ JSON = st.recursive(
         st.sampled_from(["id", "session", "chunk", "actions", "steps", "options", "resume"]), JSON
     ),
 )
+@example("step", {"actions": [[3.5e38, 0.0]]})  # more than float32 holds
 def test_wrong_values_give_a_message_or_a_typed_error(name: str, change: dict[str, Any]) -> None:
     with contextlib.suppress(ProtocolError):
         parse_request(pack(REQUESTS[name].model_dump() | change))
