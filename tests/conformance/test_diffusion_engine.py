@@ -1,5 +1,7 @@
 """The diffusion engine keeps the engine contract, with a small untrained network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from worldmodel.diffusion import DiffusionEngine
 from worldmodel.diffusion.first_images import resized
 from worldmodel.engine import ChunkResult, EngineError, OpenRequest, SessionOptions, WorldEngine
-from worldmodel.model.config import DiTConfig, ModelConfig, TokenizerConfig
+from worldmodel.model.config import ConfigError, DiTConfig, ModelConfig, TokenizerConfig
 from worldmodel.model.world_model import WorldModel, build_world_model
 from worldmodel.testing import EngineConformance, controls
 
@@ -125,6 +127,13 @@ class TestDiffusionEngine(EngineConformance):
     def test_a_compile_mode_that_does_not_exist_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"expected a compile mode of default, .* got 'warp'"):
             DiffusionEngine(small_model(), compile="warp")
+
+    def test_a_model_for_other_layouts_is_refused_with_the_way_out(self) -> None:
+        narrow = replace(CONFIG, dit=replace(CONFIG.dit, layout_channels=23))
+        with pytest.raises(
+            ConfigError, match=r"expected a model for layouts of 26 channels, got one for 23 .*widen"
+        ):
+            DiffusionEngine(build_world_model(narrow))
 
     def test_a_chunk_with_nan_fails_alone_and_is_not_committed(self, engine: WorldEngine) -> None:
         assert isinstance(engine, DiffusionEngine)
