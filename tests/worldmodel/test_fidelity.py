@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +90,25 @@ def test_head_lamps_and_a_smooth_road_do_not_hide_how_fast_it_goes() -> None:
     wanted = pose_delta(frames[0].ego, frames[1].ego)
     assert wanted[0] > 1.0
     assert recover_ego_motion(pictures, depth_m, rig).forward_m.item() == pytest.approx(wanted[0], rel=0.05)
+
+
+def test_moving_detail_outweighs_soft_shades_that_stand() -> None:
+    """What generated pictures look like: which of two motions explains them better shows at full resolution only."""
+    rig = load_rig("front3").scaled(64, 112)
+    scene = Scene(load_scenario("rural_bends"), 1)
+    frames = [scene.frame, *scene.step(ActionChunk("controls", np.zeros((4, 2), np.float32)))][-2:]
+    pictures = torch.as_tensor(ReferenceRenderer(rig).render(scene.world, scene.atmosphere, frames)).float()
+    depth_m = torch.as_tensor(LayoutRenderer(rig, stride=1).render(scene.world, frames).depth_m)
+    soft = _blurred(pictures)
+    wanted = pose_delta(frames[0].ego, frames[1].ego)[0]
+    detail_moves = soft[:, :1] + pictures - soft
+    assert recover_ego_motion(detail_moves, depth_m, rig).forward_m.item() == pytest.approx(wanted, rel=0.05)
+
+
+def _blurred(pictures: torch.Tensor) -> torch.Tensor:
+    """Mean of 5x5 pixels, [V, F, H, W, 3]."""
+    images = F.pad(pictures.movedim(-1, 2).flatten(0, 1), (2, 2, 2, 2), mode="replicate")
+    return F.avg_pool2d(images, 5, stride=1).unflatten(0, pictures.shape[:2]).movedim(2, -1)
 
 
 def _truck_ahead(ego: EgoState) -> AgentState:

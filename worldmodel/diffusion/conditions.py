@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ..layout import CHANNELS, LayoutRenderer
+from ..layout.air import Air
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES, ConfigError, ModelConfig
 from ..model.history import History, Moment, carry
+from ..model.newcomers import paint_newcomers
 from ..model.rays import CameraTensors, ground_depth, plucker
 from ..model.road_users import user_boxes
 from ..rig import Rig
@@ -96,7 +98,11 @@ class ConditionBuilder:
         )
         poses = [poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]
         history = carry(moment, survey.depth, self._tensor(poses), self.stacked(requests), survey.boxes)
-        return replace(history, pictures=history.pictures.to(self._dtype))
+        history = replace(history, pictures=history.pictures.to(self._dtype))
+        if survey.layout is None:
+            return history
+        air = Air.of([request.atmosphere for request in requests], self._device)
+        return paint_newcomers(history, survey.layout, survey.depth, air)
 
     def build(self, requests: Sequence[Request], survey: Survey, history: History) -> Conditions:
         """Conditions of the sessions that were surveyed."""

@@ -16,8 +16,13 @@ YAW_GRID_RAD = torch.linspace(-0.12, 0.12, 25)  # per frame: +-1.4 rad/s
 REFINE_STEPS = 4  # at each level
 PYRAMID = (2, 1)  # the resolution of the depth, divided by these, coarse to fine
 NEIGHBOURHOOD = 9  # pixels
-SEARCH_STRIDE, SEARCH_BEST = 2, 24  # the grid search looks at every so many pixels of the coarsest level
+SEARCH_STRIDE = 2  # the grid search looks at every so many pixels of the coarsest level
+STARTS = 4  # of the grid's valleys, so many are followed
 HUBER = 8.0  # grey levels
+
+
+# Earlier and later texture [V, 2, h, w], points of the later one [V, h, w, 3], cameras.
+_Seen = tuple[torch.Tensor, torch.Tensor, torch.Tensor, RigViews]
 
 
 class EgoMotion(NamedTuple):
@@ -47,8 +52,8 @@ def recover_ego_motion(frames: torch.Tensor, depth_m: torch.Tensor, rig: Rig) ->
 
     Direct image alignment (Lucas and Kanade 1981) of two parameters, forward travel and yaw, over all cameras at once:
     each pixel of the later frame, at its known depth, is looked up in the earlier frame. A grid over every motion a
-    car can make is searched first, so the answer does not lean towards the motion that was commanded. Only texture is
-    aligned, not light: head lamps, wet sheen and fog move with the car.
+    car can make is searched first and its best valleys followed, so the answer does not lean towards the motion that was
+    commanded. Only texture is aligned, not light: head lamps, wet sheen and fog move with the car.
 
     Args:
         frames: uint8 [V, F, H, W, 3].
@@ -88,25 +93,39 @@ def _standing(depth_m: torch.Tensor) -> torch.Tensor:
 
 
 def _align(levels: list[tuple[torch.Tensor, torch.Tensor, RigViews]], k: int) -> torch.Tensor:
-    """Forward travel and yaw [2] from frame k to the next: searched at the coarsest level, refined at every one."""
-    motion: torch.Tensor | None = None
-    for frames, depth_m, views in levels:
-        seen = (frames[:, k], frames[:, k + 1], views.points(depth_m[k + 1]), views)
-        if motion is None:
-            motion = _search(*seen)
+    """Forward travel and yaw [2] from frame k to the next.
+
+    Valleys of the cost are found at the coarsest level and followed through every one; the lowest at the finest wins. Blurred
+    pictures have valleys that are about as deep, and which is deepest shows only at the finest.
+    """
+    seen = [
+        (frames[:, k], frames[:, k + 1], views.points(depth[k + 1]), views) for frames, depth, views in levels
+    ]
+    ends = torch.stack([_followed(start, seen) for start in _valleys(*seen[0])])
+    return ends[_cost(*_residual(ends, *seen[-1])).argmin()]
+
+
+def _followed(motion: torch.Tensor, seen: list[_Seen]) -> torch.Tensor:
+    """A motion [2], refined at every level."""
+    for level in seen:
         for _ in range(REFINE_STEPS):
-            motion = motion + _gauss_newton(motion, *seen)
-    assert motion is not None, "the pyramid has at least one level"
+            motion = motion + _gauss_newton(motion, *level)
     return motion
 
 
-def _search(before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: RigViews) -> torch.Tensor:
-    """The best motion of a grid: all of it on few pixels, then the best few on all."""
-    grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD)
+def _valleys(
+    before: torch.Tensor, after: torch.Tensor, points: torch.Tensor, views: RigViews
+) -> torch.Tensor:
+    """Motions [K, 2] of a grid that explain the frames better than a little slower or faster ones do; the best few."""
+    grid = torch.cartesian_prod(SPEED_GRID_M, YAW_GRID_RAD).unflatten(0, (len(SPEED_GRID_M), -1))
     few = slice(None, None, SEARCH_STRIDE)
-    thin = _cost(*_residual(grid, before, after[..., few, few], points[:, few, few], views))
-    best = grid[thin.topk(SEARCH_BEST, largest=False).indices]
-    return best[_cost(*_residual(best, before, after, points, views)).argmin()]
+    thin = _cost(*_residual(grid.flatten(0, 1), before, after[..., few, few], points[:, few, few], views))
+    turn = thin.unflatten(0, grid.shape[:2]).argmin(dim=1)  # the best yaw at every speed
+    ridge = grid[torch.arange(len(grid)), turn]
+    cost = _cost(*_residual(ridge, before, after, points, views))
+    around = F.pad(cost[None], (1, 1), value=torch.inf)[0]
+    valleys = torch.nonzero((cost <= around[:-2]) & (cost <= around[2:]))[:, 0]
+    return ridge[valleys[cost[valleys].argsort()[:STARTS]]]
 
 
 def _gauss_newton(

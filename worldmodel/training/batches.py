@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..layout.air import Air
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES
 from ..model.history import History, Moment, carry
+from ..model.newcomers import paint_newcomers
 from ..model.rays import CameraTensors, ground_depth, plucker
 from ..model.reproject import compose
 from ..model.road_users import nobody_like
+from ..scene.state import Atmosphere
 from .clips import Clip, ClipArrays
 from .config import DynamicsRun
 from .degrade import degrade_images, kept_regions
@@ -119,7 +122,7 @@ class Row:
     given: Tensor
     cameras: CameraTensors
     groups: Tensor
-    appearance: Tensor
+    atmosphere: Atmosphere
     sees_layout: Tensor = field(default_factory=lambda: torch.tensor(True))
 
 
@@ -161,7 +164,7 @@ def load_row(clip: Clip, places: Sequence[Place], views: np.ndarray, sink: bool)
         given=torch.tensor([p.still for p in places]),
         cameras=clip.cameras.take(torch.from_numpy(views)),
         groups=group_indices([clip.rig.cameras[v].group for v in views]),
-        appearance=appearance_vector(clip.atmosphere),
+        atmosphere=clip.atmosphere,
     )
 
 
@@ -187,15 +190,18 @@ def stack_rows(rows: Sequence[Row], sink: bool, harm: Harm | None = None) -> Seq
     if harm is not None:
         kept = kept_regions(history.valid, harm.share, harm.generator)
         history = replace(history, valid=history.valid * kept)
+    layout, sees_layout = gather("layout"), gather("sees_layout")
+    known = layout * sees_layout[:, None, None, None, None, None, None]
+    history = paint_newcomers(history, known, gather("depth"), Air.of([row.atmosphere for row in rows]))
     conditions = Conditions(
         motion=gather("motion"),
         rays=plucker(cameras),
         groups=gather("groups"),
         neighbours=cameras.neighbours,
-        appearance=gather("appearance"),
-        layout=gather("layout"),
+        appearance=torch.stack([appearance_vector(row.atmosphere) for row in rows]),
+        layout=layout,
         history=history.raster,
-        keep_layout=gather("sees_layout"),
+        keep_layout=sees_layout,
     )
     return Sequences(
         gather("clean"), gather("context"), conditions, history, gather("times"), sink, gather("given")
