@@ -14,8 +14,8 @@ from ..layout.air import Air
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES, ConfigError, ModelConfig
 from ..model.history import History, Moment, carry
-from ..model.newcomers import paint_newcomers
 from ..model.rays import CameraTensors, ground_depth, plucker
+from ..model.retouch import retouch
 from ..model.road_users import user_boxes
 from ..rig import Rig
 from ..scene.state import Atmosphere, EgoState, SceneFrame, pose_delta
@@ -102,7 +102,7 @@ class ConditionBuilder:
         if survey.layout is None:
             return history
         air = Air.of([request.atmosphere for request in requests], self._device)
-        return paint_newcomers(history, survey.layout, survey.depth, air)
+        return retouch(history, survey.layout, survey.depth, air)
 
     def build(self, requests: Sequence[Request], survey: Survey, history: History) -> Conditions:
         """Conditions of the sessions that were surveyed."""

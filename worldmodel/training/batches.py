@@ -15,9 +15,9 @@ from ..layout.air import Air
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES
 from ..model.history import History, Moment, carry
-from ..model.newcomers import paint_newcomers
 from ..model.rays import CameraTensors, ground_depth, plucker
 from ..model.reproject import compose
+from ..model.retouch import retouch
 from ..model.road_users import nobody_like
 from ..scene.state import Atmosphere
 from .clips import Clip, ClipArrays
@@ -192,7 +192,7 @@ def stack_rows(rows: Sequence[Row], sink: bool, harm: Harm | None = None) -> Seq
         history = replace(history, valid=history.valid * kept)
     layout, sees_layout = gather("layout"), gather("sees_layout")
     known = layout * sees_layout[:, None, None, None, None, None, None]
-    history = paint_newcomers(history, known, gather("depth"), Air.of([row.atmosphere for row in rows]))
+    history = retouch(history, known, gather("depth"), Air.of([row.atmosphere for row in rows]))
     conditions = Conditions(
         motion=gather("motion"),
         rays=plucker(cameras),

@@ -1,4 +1,4 @@
-"""Road users that nobody has seen yet are painted into the carried pictures, and nothing else is."""
+"""Road users that nobody saw are painted into the carried pictures, others are tinted, and nothing else changes."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from worldmodel.layout.air import Air
 from worldmodel.layout.channels import CHANNELS, INDEX
 from worldmodel.model.config import ModelConfig
 from worldmodel.model.history import History
-from worldmodel.model.newcomers import paint_newcomers
+from worldmodel.model.retouch import TINT, retouch
 from worldmodel.model.road_users import user_boxes
 from worldmodel.reference.renderer import ReferenceRenderer
 from worldmodel.rig import load_rig
@@ -29,7 +29,7 @@ CAR = (slice(4, 8), slice(6, 12))  # raster cells
 
 def test_a_newcomer_is_painted_in_its_own_colour_and_counts_as_carried() -> None:
     history, layout, depth = _hole(RED)
-    made = paint_newcomers(history, layout, depth, Air.of([Atmosphere()]))
+    made = retouch(history, layout, depth, Air.of([Atmosphere()]))
     red, green, blue = made.pictures[0, 0, 0, :, 22, 34]  # in the middle of it
     assert red > 1.5 * green
     assert red > 1.5 * blue
@@ -41,23 +41,48 @@ def test_a_newcomer_is_painted_in_its_own_colour_and_counts_as_carried() -> None
     torch.testing.assert_close(made.pictures[..., pixels], history.pictures[..., pixels])
 
 
-def test_who_was_seen_keeps_the_picture() -> None:
+def test_who_was_seen_is_tinted_and_keeps_its_shade() -> None:
     history, layout, depth = _hole(RED)
+    pictures = history.pictures.clone()
+    pictures[..., 24:28] = 0.3  # a window: one raster cell in two rows of three
+    pictures[..., 36:40] = 0.3
+    seen = History(pictures, torch.ones_like(history.valid))
+    air = Air.of([Atmosphere()])
+    made = retouch(seen, layout, depth, air)
+    assert torch.equal(made.valid, seen.valid)
+    before, after = pictures[0, 0, 0, :, 24], made.pictures[0, 0, 0, :, 24]
+    red, green, _ = after[:, 34] - before[:, 34]
+    assert red > green
+    assert after[0, 26] < after[0, 30] - 0.15  # the window stays darker than the door
+    assert torch.equal(made.pictures[..., :12, :], pictures[..., :12, :])
+    assert torch.equal(made.pictures[..., :, :20], pictures[..., :, :20])
+
+
+def test_tints_come_to_rest_at_the_own_colour() -> None:
+    history, layout, depth = _hole(BLUE)
+    air = Air.of([Atmosphere()])
+    painted = retouch(history, layout, depth, air).pictures[0, 0, 0, :, 24, 34]
     seen = replace(history, valid=torch.ones_like(history.valid))
-    assert paint_newcomers(seen, layout, depth, Air.of([Atmosphere()])) is seen
+    away = [float((seen.pictures[0, 0, 0, :, 24, 34] - painted).abs().max())]
+    for _ in range(30):
+        seen = retouch(seen, layout, depth, air)
+        away.append(float((seen.pictures[0, 0, 0, :, 24, 34] - painted).abs().max()))
+    assert away[1] == pytest.approx((1 - TINT) * away[0], rel=0.02)
+    assert away[:6] == sorted(away[:6], reverse=True)
+    assert max(away[6:]) < 0.25 * away[0]  # the mean of a road user rests, its middle gives way to its edges
 
 
-def test_a_hole_without_a_road_user_stays_one() -> None:
+def test_a_picture_without_road_users_is_left_alone() -> None:
     history, layout, depth = _hole(RED)
     empty = torch.zeros_like(layout)
-    assert paint_newcomers(history, empty, depth, Air.of([Atmosphere()])) is history
+    assert retouch(history, empty, depth, Air.of([Atmosphere()])) is history
 
 
 def test_stored_layouts_give_the_same_paint_as_drawn_ones() -> None:
     history, layout, depth = _hole(BLUE)
     air = Air.of([Atmosphere()])
     stored = (layout * 127).round().to(torch.int8)
-    drawn, read = (paint_newcomers(history, given, depth, air).pictures for given in (layout, stored))
+    drawn, read = (retouch(history, given, depth, air).pictures for given in (layout, stored))
     torch.testing.assert_close(drawn, read, atol=0.02, rtol=0)
 
 
@@ -68,7 +93,7 @@ def test_each_session_is_painted_in_its_own_light() -> None:
     def painted(*atmospheres: Atmosphere) -> torch.Tensor:
         many = History(*(torch.cat([part] * len(atmospheres)) for part in (history.pictures, history.valid)))
         rows = [torch.cat([part] * len(atmospheres)) for part in (layout, depth)]
-        return paint_newcomers(many, *rows, Air.of(atmospheres)).pictures
+        return retouch(many, *rows, Air.of(atmospheres)).pictures
 
     both = painted(day, night)
     torch.testing.assert_close(both[:1], painted(day))
@@ -105,7 +130,7 @@ def test_paint_is_nearer_to_the_rendered_car_than_what_was_there(
     layout = torch.as_tensor(drawn.rasters).transpose(0, 1)[None]
     depth = torch.as_tensor(drawn.depth_m).transpose(0, 1)[None]
     blind = History(without, torch.zeros(depth.shape))
-    made = paint_newcomers(blind, layout, depth, Air.of([atmosphere]))
+    made = retouch(blind, layout, depth, Air.of([atmosphere]))
     own = (with_car - without).abs().mean(dim=3, keepdim=True).expand_as(with_car) > 0.05
     assert int(own.sum()) > 1000
 
