@@ -33,11 +33,16 @@ def cell_means(folded: Tensor) -> Tensor:
 def smooth(means: Tensor) -> Tensor:
     """Means of cells as a folded image without edges, bilinear between their centres: [B, C, h, w] -> [B, 16 C, h, w]."""
     channels = means.shape[1]
-    inside = (torch.arange(RASTER_STRIDE, device=means.device) + 0.5) / RASTER_STRIDE - 0.5
-    taps = torch.stack([(-inside).clamp_min(0), 1 - inside.abs(), inside.clamp_min(0)], dim=1)
-    kernel = torch.einsum("iy,jx->ijyx", taps, taps).reshape(PIXELS, 1, 3, 3).to(means.dtype)
+    kernel = bilinear_taps(means.device)[:, None].to(means.dtype)
     padded = F.pad(means, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, kernel.repeat(channels, 1, 1, 1), groups=channels)
+
+
+def bilinear_taps(device: torch.device) -> Tensor:
+    """Weights of the 3 x 3 cells around a cell for each of its pixels: float32 [16, 3, 3]."""
+    inside = (torch.arange(RASTER_STRIDE, device=device) + 0.5) / RASTER_STRIDE - 0.5
+    taps = torch.stack([(-inside).clamp_min(0), 1 - inside.abs(), inside.clamp_min(0)], dim=1)
+    return torch.einsum("iy,jx->ijyx", taps, taps).flatten(0, 1)
 
 
 def _last(x: Tensor) -> Tensor:
