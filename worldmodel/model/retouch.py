@@ -18,7 +18,9 @@ from .folding import bilinear_taps
 from .history import History
 from .tokenizer import INT8_ONE
 
-TINT = 0.2  # of the way, at every hand-over
+TINT = 0.35  # of the way to the own colour, at every hand-over
+SMALL_CELLS = 6.0  # what fills fewer raster cells around a place has no windows to keep and is tinted more, at most all of the way
+PAINTED_SHARE = 0.25  # cells that a newcomer fills to more than this count as carried
 _COLOR = slice(INDEX["color_red"], INDEX["color_blue"] + 1)
 _HEADING = slice(INDEX["heading_cos"], INDEX["heading_sin"] + 1)
 # Glass, tyres and shade take their part of a vehicle's box. Fitted to held-out frames by day.
@@ -45,7 +47,9 @@ def retouch(history: History, layout: Tensor, depth: Tensor, air: Air) -> Histor
     pictures = _retouched(
         history.pictures.flatten(0, -4), color.flatten(0, -4), share.flatten(0, -3), unseen.flatten(0, -3)
     )
-    return History(pictures.unflatten(0, lead), torch.where(unseen & (share > 0.5), 1.0, history.valid))
+    return History(
+        pictures.unflatten(0, lead), torch.where(unseen & (share > PAINTED_SHARE), 1.0, history.valid)
+    )
 
 
 def _retouched(pictures: Tensor, color: Tensor, share: Tensor, unseen: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ def _retouched(pictures: Tensor, color: Tensor, share: Tensor, unseen: Tensor) -
     known = share * ~unseen
     lack = torch.zeros_like(color)
     lack[n, :, row, column] = color[n, :, row, column] - pixels.mean(dim=-1)
-    tint = TINT * known[:, None] * _tint(lack, known[:, None])
+    tint = known[:, None] * _tint(lack, known[:, None])
     coarse = torch.cat([color * share[:, None], tint, share[:, None]], dim=1)
     color, tint, whole = _refined(coarse, n, row, column).split([3, 3, 1], dim=1)  # K C 16
     hole = unseen[n, row, column][:, None, None]
@@ -68,13 +72,13 @@ def _retouched(pictures: Tensor, color: Tensor, share: Tensor, unseen: Tensor) -
 
 
 def _tint(lack: Tensor, share: Tensor) -> Tensor:
-    """What road users lack to their colour, in the mean of those cells that surround each."""
+    """A part of what road users lack to their colour, in the mean of those cells that surround each."""
     cells = torch.cat([lack * share, share], dim=1)
-    kernel = cells.new_ones(
-        cells.shape[1], 1, _AROUND, _AROUND
-    )  # as a convolution: several times as fast as pooling
+    # As a convolution: several times as fast as pooling.
+    kernel = cells.new_ones(cells.shape[1], 1, _AROUND, _AROUND)
     around = F.conv2d(cells, kernel, padding=_AROUND // 2, groups=cells.shape[1])
-    return around[:, :-1] / around[:, -1:].clamp_min(1e-3)
+    filled = around[:, -1:].clamp_min(1e-3)
+    return (SMALL_CELLS / filled).clamp(TINT, 1) * around[:, :-1] / filled
 
 
 def _refined(coarse: Tensor, n: Tensor, row: Tensor, column: Tensor) -> Tensor:
