@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from math import inf
 
 import numpy as np
 import pytest
@@ -121,6 +122,20 @@ def test_chunks_that_commit_are_computed_and_what_others_reuse_is_never_fed_back
         assert (reasons(results[chunk]) == Reason.KV_UPDATE).all()
         assert np.array_equal(results[chunk].frames, truth[chunk].frames)
     assert not np.array_equal(results[1].frames, truth[1].frames)
+
+
+def test_a_tier_may_skip_in_chunks_that_commit_but_computes_all_blocks_again_before_long(
+    model: WorldModel,
+) -> None:
+    loose = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, max_skips=5, protect_kv=False)
+    engine = DiffusionEngine(model, dtype=torch.float32, cache=CacheChoice({**PRESETS, "loose": loose}))
+    results = drive(engine, opened(engine, "loose"), 3 * CYCLE + 1)
+    assert [result.cache["skip"] for result in results if result.cache] == [
+        float(chunk % 6 > 0) for chunk in range(len(results))
+    ]
+    assert (
+        reasons(results[CYCLE]) == Reason.SKIPPED
+    ).all()  # its KV-update pass is no part of the cache: exact
 
 
 def test_telemetry_is_plain_data_with_every_field(engine: DiffusionEngine) -> None:
