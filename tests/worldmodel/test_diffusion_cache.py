@@ -133,9 +133,8 @@ def test_a_tier_may_skip_in_chunks_that_commit_but_computes_all_blocks_again_bef
     assert [result.cache["skip"] for result in results if result.cache] == [
         float(chunk % 6 > 0) for chunk in range(len(results))
     ]
-    assert (
-        reasons(results[CYCLE]) == Reason.SKIPPED
-    ).all()  # its KV-update pass is no part of the cache: exact
+    # The KV-update pass is no part of the cache, and exact.
+    assert (reasons(results[CYCLE]) == Reason.SKIPPED).all()
 
 
 def test_telemetry_is_plain_data_with_every_field(engine: DiffusionEngine) -> None:

@@ -58,7 +58,7 @@ def test_who_was_seen_is_tinted_and_keeps_its_shade() -> None:
     assert torch.equal(made.pictures[..., :, :20], pictures[..., :, :20])
 
 
-def test_tints_come_to_rest_at_the_own_colour() -> None:
+def test_tints_come_to_rest_near_the_own_colour() -> None:
     history, layout, depth = _hole(BLUE)
     air = Air.of([Atmosphere()])
     painted = retouch(history, layout, depth, air).pictures[0, 0, 0, :, 24, 34]
