@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-MAGIC = b"RLSNAP\x00\x01"
+MAGIC = b"RLSNAP\x00\x02"
 MAX_BODY_BYTES = 1 << 30
 _ARRAY = "__ndarray__"
 

@@ -122,6 +122,7 @@ class Identity:
         code = forced_reason(
             slot.policy,
             axis=method.axis,
+            steps=self._setup.plan.steps,
             blocks=self._setup.plan.blocks,
             block=b,
             step=step,

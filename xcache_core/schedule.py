@@ -14,8 +14,8 @@ STRICT_STEP0_COSINE = 0.999
 class Role(Enum):
     """What a pass over the blocks is for.
 
-    `KV_UPDATE` marks every pass of a chunk whose result is written into recurrent state: it is computed in full and
-    refreshes the store. `DENOISE` passes may skip.
+    `KV_UPDATE` marks every pass of a chunk whose result is written into recurrent state: it is computed in full, or its
+    last steps are (`Policy.kv_steps`), and refreshes the store. `DENOISE` passes may skip.
     """
 
     DENOISE = "denoise"
@@ -36,7 +36,8 @@ class Policy:
         floor, margin, rate: cosine threshold max(floor, ema - margin); `rate` is the weight of a new observation.
         max_deviation: largest token change, relative to the mean magnitude.
         max_skips: skips in a row of one (step, block, tile); None is no limit.
-        protect_kv: compute KV-update passes in full.
+        kv_steps: so many last steps of a chunk that updates the KV are computed in full; None is all, as published. The
+            last step looks at what the ones before it made and says the clean latent anew, so it alone mends much.
         protect_step0: compute step 0; `"strict"` raises its floor to 0.999 instead.
         budget: drift that may add up between two computations; inf is no limit.
         refresh_every: compute each (step, block) once in this many chunks; 0 is never.
@@ -53,7 +54,7 @@ class Policy:
     rate: float = 0.30
     max_deviation: float = 2.00
     max_skips: int | None = None
-    protect_kv: bool = True
+    kv_steps: int | None = None
     protect_step0: Literal["off", "on", "strict"] = "off"
     budget: float = inf
     refresh_every: int = 0
@@ -66,8 +67,10 @@ class Policy:
                 raise ValueError(f"expected {name} >= 0, got {getattr(self, name)}")
         if not 0.0 < self.rate <= 1.0:
             raise ValueError(f"expected 0 < rate <= 1, got {self.rate}")
-        if self.max_skips is not None and self.max_skips < 0:
-            raise ValueError(f"expected max_skips >= 0 or None, got {self.max_skips}")
+        for name in ("max_skips", "kv_steps"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 0:
+                raise ValueError(f"expected {name} >= 0 or None, got {limit}")
         if self.protect_step0 not in ("off", "on", "strict"):
             raise ValueError(f"expected protect_step0 'off', 'on' or 'strict', got {self.protect_step0!r}")
 
@@ -76,6 +79,10 @@ class Policy:
         """Whether a cosine or a deviation could ever refuse anything; otherwise inputs need not be looked at."""
         bounded = self.floor > -1.0 or self.margin < 2.0 or not isinf(self.max_deviation)
         return bounded or not isinf(self.budget) or self.protect_step0 == "strict"
+
+    def exact_kv_steps(self, steps: int) -> int:
+        """How many of the last steps, of so many, are computed in full where the KV is updated."""
+        return steps if self.kv_steps is None else min(self.kv_steps, steps)
 
     def floor_at(self, step: int) -> float:
         """The cosine floor of a step."""
@@ -109,6 +116,7 @@ def forced_reason(
     policy: Policy,
     *,
     axis: Axis,
+    steps: int,
     blocks: int,
     block: int,
     step: int | None,
@@ -124,7 +132,7 @@ def forced_reason(
     """
     if not policy.enabled:
         return Reason.OFF
-    if step is None or (role is Role.KV_UPDATE and policy.protect_kv):
+    if step is None or (role is Role.KV_UPDATE and step >= steps - policy.exact_kv_steps(steps)):
         return Reason.KV_UPDATE
     if chunk < first_chunk + policy.warm_up:
         return Reason.WARM_UP

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .books import Books
 
 STEP0_CODES = ("off", "on", "strict")
-NO_LIMIT = -1
+NO_LIMIT = -1  # how None is kept
+LIMITS = ("max_skips", "kv_steps")  # None is no limit
 
 
 class Meta(IntEnum):
@@ -242,7 +243,7 @@ def _allocate(
 def _pack(slot: Slot) -> Tensor:
     """A slot's host side as float64 numbers, in the order of the policy's fields."""
     policy = dict(zip((f.name for f in fields(Policy)), astuple(slot.policy), strict=True))
-    policy["max_skips"] = NO_LIMIT if policy["max_skips"] is None else policy["max_skips"]
+    policy |= {name: NO_LIMIT for name in LIMITS if policy[name] is None}
     policy["protect_step0"] = STEP0_CODES.index(policy["protect_step0"])
     first = nan if slot.first_chunk is None else slot.first_chunk
     return torch.tensor([first, slot.phase, *policy.values()], dtype=torch.float64)
@@ -256,7 +257,7 @@ def _unpack(host: Tensor) -> Slot:
 
 def _typed(name: str, number: float) -> object:
     """A number back to the type of the policy's field."""
-    if name == "max_skips":
+    if name in LIMITS:
         return None if number == NO_LIMIT else int(number)
     if name == "protect_step0":
         return STEP0_CODES[int(number)]

@@ -145,10 +145,17 @@ def test_a_cache_that_never_commits_what_it_reused_is_one_rollout_under_both_pro
     assert same == {"exact": True, "always": True, unprotected.name: False}
 
 
+def test_a_tier_whose_commits_are_exact_at_so_many_steps_is_raced_once() -> None:
+    assert METHODS["balanced"].stands_apart(2)
+    assert not METHODS["balanced"].stands_apart(1)  # the last step is all there is
+    assert not METHODS["balanced"].at(1).stands_apart(4)
+    assert not METHODS["safe"].stands_apart(4)
+
+
 def test_progress_is_told_up_to_the_last_chunk(model: WorldModel) -> None:
     told: list[tuple[int, int]] = []
     settings = replace(SETTINGS, chunks=2, protocols=PROTOCOLS)
-    measure(model, [METHODS["balanced"]], settings, lambda done, total: told.append((done, total)))
+    measure(model, [METHODS["safe"]], settings, lambda done, total: told.append((done, total)))
     assert told == [(2, 4), (4, 4)]  # one race: the other protocol gives the same
 
 

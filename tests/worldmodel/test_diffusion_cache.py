@@ -127,7 +127,7 @@ def test_chunks_that_commit_are_computed_and_what_others_reuse_is_never_fed_back
 def test_a_tier_may_skip_in_chunks_that_commit_but_computes_all_blocks_again_before_long(
     model: WorldModel,
 ) -> None:
-    loose = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, max_skips=5, protect_kv=False)
+    loose = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, max_skips=5, kv_steps=0)
     engine = DiffusionEngine(model, dtype=torch.float32, cache=CacheChoice({**PRESETS, "loose": loose}))
     results = drive(engine, opened(engine, "loose"), 3 * CYCLE + 1)
     assert [result.cache["skip"] for result in results if result.cache] == [
@@ -135,6 +135,17 @@ def test_a_tier_may_skip_in_chunks_that_commit_but_computes_all_blocks_again_bef
     ]
     # The KV-update pass is no part of the cache, and exact.
     assert (reasons(results[CYCLE]) == Reason.SKIPPED).all()
+
+
+def test_of_chunks_that_commit_the_last_step_alone_may_be_computed(model: WorldModel) -> None:
+    last = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, kv_steps=1)
+    engine = DiffusionEngine(model, dtype=torch.float32, cache=CacheChoice({**PRESETS, "last": last}))
+    results = drive(engine, opened(engine, "last"), 2 * CYCLE + 1)
+    for chunk in (CYCLE, 2 * CYCLE):
+        by_step = reasons(results[chunk])
+        assert (by_step[:-1] == Reason.SKIPPED).all()
+        assert (by_step[-1] == Reason.KV_UPDATE).all()
+    assert all(result.cache["skip"] == 1.0 for result in results[1:CYCLE] if result.cache)
 
 
 def test_telemetry_is_plain_data_with_every_field(engine: DiffusionEngine) -> None:

@@ -139,6 +139,24 @@ def test_polishing_the_decoder_leaves_every_latent_as_it_was(
     assert not torch.equal(after.decode(latents), before.decode(latents))
 
 
+def test_an_encoder_may_move_with_its_decoder_and_goes_into_a_model_when_told_to(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    run = dynamics_run(data, tmp_path / "model", steps=1)
+    model = train(DynamicsTask(run, clips, clips), run)
+    polish = replace(decoder_run(data, tmp_path / "p"), move_encoder=True, square_weight=10.0)
+    polished = train(DecoderTask(polish, clips, clips, [0]), polish)
+    assert column(tmp_path / "p", "latents_moved")[-1] > 0
+    with pytest.raises(CheckpointError, match="expected the encoder that the model was trained with"):
+        assemble(model, polished, tmp_path / "bad.safetensors")
+    assemble(model, polished, tmp_path / "new.safetensors", moved_encoder=True)
+    before, after = load_world_model(str(model)), load_world_model(str(tmp_path / "new.safetensors"))
+    frames = torch.rand(2, 4, 3, 32, 48)
+    moved = (after.tokenizer.encode(frames) - before.tokenizer.encode(frames)).abs().max()
+    assert 0 < moved < 1
+    assert not (tmp_path / "bad.safetensors").exists()
+
+
 def test_a_polished_decoder_moves_into_a_model_and_another_encoder_is_refused(
     data: Path, clips: list[Clip], tmp_path: Path
 ) -> None:

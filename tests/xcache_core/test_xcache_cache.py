@@ -176,7 +176,7 @@ def test_a_kv_update_is_computed_and_refreshes_the_store(toy):
 
 
 def test_without_protection_a_kv_update_may_be_skipped(toy):
-    cache = toy.cache(replace(toy.loose, protect_kv=False), replace(toy.plan, blocks=1))
+    cache = toy.cache(replace(toy.loose, kv_steps=0), replace(toy.plan, blocks=1))
     state, counted = cache.new_state(1), toy.Counted(toy.blocks[0])
     for n in range(2):
         toy.run_pass(

@@ -13,11 +13,22 @@ small = st.integers(0, 40)
 
 
 def reason(
-    policy=FREE, *, axis="chunk", blocks=10, block=3, step=1, chunk=5, first=0, role=Role.DENOISE, phase=0
+    policy=FREE,
+    *,
+    axis="chunk",
+    steps=4,
+    blocks=10,
+    block=3,
+    step=1,
+    chunk=5,
+    first=0,
+    role=Role.DENOISE,
+    phase=0,
 ):
     return forced_reason(
         policy,
         axis=axis,
+        steps=steps,
         blocks=blocks,
         block=block,
         step=step,
@@ -60,12 +71,20 @@ def test_a_strict_step_zero_has_a_higher_floor():
 
 def test_kv_updates_are_computed_unless_protection_is_off():
     assert reason(role=Role.KV_UPDATE) is Reason.KV_UPDATE
-    assert reason(replace(FREE, protect_kv=False), role=Role.KV_UPDATE) is Reason.SKIPPED
+    assert reason(replace(FREE, kv_steps=0), role=Role.KV_UPDATE) is Reason.SKIPPED
+
+
+@given(st.integers(1, 8), st.integers(0, 8), st.data())
+def test_of_kv_updates_the_last_steps_are_computed(steps, kept, data):
+    step = data.draw(st.integers(0, steps - 1))
+    got = reason(replace(FREE, kv_steps=kept), role=Role.KV_UPDATE, steps=steps, step=step)
+    assert (got is Reason.KV_UPDATE) == (step in list(range(steps))[max(steps - kept, 0) :])
+    assert reason(replace(FREE, kv_steps=kept), steps=steps, step=step) is Reason.SKIPPED
 
 
 def test_a_pass_without_a_step_is_never_cached():
     assert reason(step=None) is Reason.KV_UPDATE
-    assert reason(replace(FREE, protect_kv=False), step=None) is Reason.KV_UPDATE
+    assert reason(replace(FREE, kv_steps=0), step=None) is Reason.KV_UPDATE
 
 
 def test_a_tier_that_is_off_wins_over_everything():
@@ -153,7 +172,7 @@ def test_balanced_has_the_defaults_of_the_paper():
         0.3,
         2.0,
     )
-    assert (p.max_skips, p.protect_kv, p.protect_step0, p.budget) == (None, True, "off", math.inf)
+    assert (p.max_skips, p.kv_steps, p.protect_step0, p.budget) == (None, None, "off", math.inf)
 
 
 def test_an_unknown_tier_is_answered_with_the_names_there_are():
@@ -162,7 +181,8 @@ def test_an_unknown_tier_is_answered_with_the_names_there_are():
 
 
 @pytest.mark.parametrize(
-    "change", [{"rate": 0.0}, {"warm_up": -1}, {"max_skips": -1}, {"protect_step0": "maybe"}]
+    "change",
+    [{"rate": 0.0}, {"warm_up": -1}, {"max_skips": -1}, {"kv_steps": -1}, {"protect_step0": "maybe"}],
 )
 def test_impossible_numbers_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):

@@ -92,7 +92,7 @@ def test_without_kv_protection_errors_feed_back():
     held = {"noise_epoch": lambda n: 0}
     exact = drive("exact", **held)[0]
     protected = drive("balanced", **held)
-    loose = drive(Policy(protect_kv=False), **held)
+    loose = drive(Policy(kv_steps=0), **held)
     assert loose[1].skipped > protected[1].skipped
     assert psnr(loose[0], exact) < psnr(protected[0], exact) - 6
     committed = slice(None, None, CYCLE.period)
@@ -128,7 +128,7 @@ def test_a_tighter_tier_is_nearer_to_the_truth(truth):
 
 
 def test_staggered_refreshes_flatten_the_cost_of_a_chunk():
-    policy = replace(Policy(front=0, warm_up=1), protect_kv=False, refresh_every=4)
+    policy = replace(Policy(front=0, warm_up=1), kv_steps=0, refresh_every=4)
     computed = {}
     for stagger in (True, False):
         world, cache = ToyWorld(), XCache(PLAN, replace(policy, stagger=stagger))

@@ -86,11 +86,15 @@ def assemble(
     model: Annotated[Path, typer.Argument(help="Checkpoint of a world model.")],
     tokenizer: Annotated[Path, typer.Option(help="Checkpoint of its tokeniser with a polished decoder.")],
     out: Annotated[Path, typer.Option(help="Where the new checkpoint goes.")],
+    moved_encoder: Annotated[
+        bool,
+        typer.Option("--moved-encoder", help="Take its encoder too, which made other latents in training."),
+    ] = False,
 ) -> None:
     """Put a polished decoder into a trained world model."""
     from ..training.assemble import assemble as put_together
 
-    typer.echo(f"{out} {put_together(model, tokenizer, out)[:12]}")
+    typer.echo(f"{out} {put_together(model, tokenizer, out, moved_encoder)[:12]}")
 
 
 def average(

@@ -1,8 +1,9 @@
 """X-Cache for sessions of one kind: slots that come and go, and one chunk's way through the blocks.
 
-A chunk that commits is exact and refreshes what is stored; the chunks between two commits may reuse it and leave
-nothing behind that a later chunk reads. With a KV cycle of one chunk there is no such place: each chunk may reuse, and
-what it approximated is committed.
+A chunk that commits refreshes what is stored; the chunks between two commits may reuse it and leave nothing behind that a
+later chunk reads. A chunk that commits is exact in `safe`; in the faster tiers its last step is, which says the clean
+latent from what cheaper steps before it made, and with one step is all there is. With a KV cycle of one chunk there is
+no such place: each chunk may reuse, and what it approximated is committed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -66,13 +67,14 @@ class CacheChoice:
 
 # For this project's models, which add what the conditions tell outside of the blocks: their inputs turn and single
 # features jump more than the paper's thresholds (`xcache_core.PRESETS`) allow, while a reused residual costs little.
-# The cosine alone decides, in `fast` the schedule: nothing is looked at. Measured on `S`, see docs/x-cache.md; to be
-# set anew for other weights with `roadloop bench xcache --tune`.
+# The cosine alone decides, in `fast` the schedule: nothing is looked at. A low floor, because the steps that commits may
+# skip compare inputs of other noise. Measured on `S`, see docs/x-cache.md; to be set anew for other weights with
+# `roadloop bench xcache --tune`.
 TIERS = {
     "exact": PRESETS["exact"],
     "safe": Policy(front=0, floor=0.8, margin=4.0, max_deviation=inf),
-    "balanced": Policy(front=0, floor=0.6, margin=4.0, max_deviation=inf),
-    "fast": Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, max_skips=3),
+    "balanced": Policy(front=0, floor=0.3, margin=4.0, max_deviation=inf, kv_steps=1, max_skips=31),
+    "fast": Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, kv_steps=1, max_skips=31),
 }
 # Without the action entry: what an action does shows in the inputs, and swerving would refuse everything by itself.
 XCACHE = Method(DualMetric(entries=("spatial", "mean")))

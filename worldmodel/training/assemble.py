@@ -1,4 +1,7 @@
-"""Put a polished decoder into a trained world model: its latents stay what they were, its pictures get better."""
+"""Put a polished decoder into a trained world model: its latents stay what they were, its pictures get better.
+
+So may a tokeniser whose encoder was moved, if that was near the latents that the model was trained on: say so.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +19,14 @@ from ..model.config import ModelConfig, TokenizerConfig
 from .tokenizer_file import LATENT_PARTS
 
 
-def assemble(model: Path, tokenizer: Path, out: Path) -> str:
+def assemble(model: Path, tokenizer: Path, out: Path, moved_encoder: bool = False) -> str:
     """Write `model` with the decoder of `tokenizer`, and return the digest.
+
+    Args:
+        model: a world model.
+        tokenizer: what goes into it.
+        out: what is written.
+        moved_encoder: take its encoder too, though the model was trained on another's latents.
 
     Raises:
         CheckpointError: a file does not fit, or the tokeniser makes other latents than the model was trained on.
@@ -29,7 +38,8 @@ def assemble(model: Path, tokenizer: Path, out: Path) -> str:
         raise CheckpointError(
             f"{tokenizer.name}: expected tokeniser {config.tokenizer}, got {polished.config}"
         )
-    _check_latents(base, polished, tokenizer.name)
+    if not moved_encoder:
+        _check_latents(base, polished, tokenizer.name)
     tensors = base.tensors | {f"tokenizer.{name}": tensor for name, tensor in polished.tensors.items()}
     config = replace(config, tokenizer=found)
     return save_checkpoint(out, config, tensors, {**base.notes, "decoder": polished.notes})

@@ -60,7 +60,11 @@ class TokenizerRun(RunConfig):
 
 @dataclass(frozen=True)
 class DecoderRun(RunConfig):
-    """Train the decoder of a tokeniser on carried pictures; latents, and what was trained on them, stay valid."""
+    """Train the decoder of a tokeniser on carried pictures; latents, and what was trained on them, stay valid.
+
+    With `move_encoder` the encoder learns as well, held near the latents that it used to make: what was trained on them
+    is to go on with those it makes then.
+    """
 
     tokenizer: str = ""  # checkpoint of the tokeniser, or of a world model that has it
     errors_of: str | None = None  # checkpoint of a world model whose guesses the decoder must stand
@@ -71,7 +75,10 @@ class DecoderRun(RunConfig):
     degrade: float = 0.5  # share of rows whose carried pictures are degraded
     latent_noise: float = 0.15  # standard deviations, at most
     gradient_weight: float = 0.5
+    square_weight: float = 0.0  # of the squared error: means rather than medians where detail cannot be known
     energy_weight: float = 1.0  # of texture and motion as strong as they should be, where latents are guessed
+    move_encoder: bool = False  # train the encoder too
+    latent_weight: float = 0.01  # of the squared distance of its latents from those in the clips
     detail_weight: float = 3.0  # extra weight of paint and agents
 
 

@@ -1,6 +1,7 @@
 """Train a decoder on what it will see: carried pictures, and latents as the model guesses them.
 
-The encoder stays as it is, and so do the latents and everything that was trained on them.
+The encoder stays as it is, and so do the latents and everything that was trained on them; or it moves with the decoder
+(`DecoderRun.move_encoder`), held near the latents of the clips.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,8 +45,20 @@ class Sample:
     carried: History  # axes [S, 4, ...]
 
 
+@dataclass(frozen=True)
+class LatentHarm:
+    """What is done to true latents before they are decoded."""
+
+    share: Tensor  # [S, 1, 1, 1], how far each is on the way to the model's guess: 0 true, 1 as guessed
+    noise: Tensor  # [S, C, h, w]
+
+    def applied(self, latents: Tensor, guess: Tensor | None) -> Tensor:
+        """[S, C, h, w]."""
+        return (latents if guess is None else torch.lerp(latents, guess, self.share)) + self.noise
+
+
 class DecoderTask:
-    """Decoder, clips and loss.
+    """Tokeniser, clips and loss. What is not trained of it, the encoder as a rule, is frozen.
 
     Args:
         run: the run.
@@ -61,9 +74,8 @@ class DecoderTask:
         checkpoint = load_checkpoint(Path(run.tokenizer))
         self._config = replace(tokenizer_config(checkpoint), carried=True)
         whole = load_weights(Tokenizer(self._config), checkpoint, prefix_of(checkpoint), FRESH)
-        self._tokenizer = whole.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._tokenizer.encoder.requires_grad_(False)
-        self.model = self._tokenizer.decoder
+        self.model: Tokenizer = whole.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.encoder.requires_grad_(run.move_encoder)
         self._dit = None if run.errors_of is None else _network(Path(run.errors_of)).to(run.device)
         self._forward = torch.compile(self._losses) if run.compile else self._losses
         self._judged = self._sample(held_out, HELD_OUT_ROWS, np.random.default_rng(12345), None)
@@ -81,18 +93,26 @@ class DecoderTask:
 
         guide = sample.layout * sample.sees_layout[:, None, None, None, None]
         carried = replace(sample.carried, valid=sample.carried.valid * keep(run.drop_history))
-        z, guessed = _as_generated(sample, run.latent_noise, generator)
-        loss, made = self._forward(sample.true, weight, z, guide, carried, guessed)
+        harm = _harm_of_latents(sample, run.latent_noise, generator)
+        loss, made = self._forward(sample, weight, harm, guide, carried)
         return loss, {"loss": float(loss.detach()), "psnr": float(psnr(made.detach(), sample.true))}
 
     def _losses(
-        self, true: Tensor, weight: Tensor, z: Tensor, guide: Tensor, carried: History, guessed: Tensor
+        self, sample: Sample, weight: Tensor, harm: LatentHarm, guide: Tensor, carried: History
     ) -> tuple[Tensor, Tensor]:
+        run, true = self.run, sample.true
         with fast_autocast(true.device.type):
-            made = self._tokenizer.decode(z, guide, carried)
+            latents = self._latents(sample)
+            made = self.model.decode(harm.applied(latents, sample.guess), guide, carried)
         made = made.float()
-        loss = reconstruction_loss(made, true, weight, self.run.gradient_weight)
-        return loss + self.run.energy_weight * (energy_loss(made, true) * guessed).mean(), made
+        loss = reconstruction_loss(made, true, weight, run.gradient_weight)
+        loss = loss + run.square_weight * (made - true).square().mean()
+        loss = loss + run.latent_weight * (latents - sample.latents).square().mean()
+        return loss + run.energy_weight * (energy_loss(made, true) * harm.share.flatten()).mean(), made
+
+    def _latents(self, sample: Sample) -> Tensor:
+        """Of the true frames, [S, C, h, w]: as the clips have them, or as the encoder that learns makes them."""
+        return self.model.encode(sample.true).float() if self.run.move_encoder else sample.latents
 
     @torch.no_grad()
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, clock: RunClock) -> dict[str, float]:
@@ -100,17 +120,19 @@ class DecoderTask:
         present = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(dict(weights))
         s = self._judged
+        with fast_autocast(s.true.device.type):
+            latents = self._latents(s)
         seen = {
-            "": (s.latents, s.layout, s.carried),
-            "_uncarried": (s.latents, s.layout, None),
-            "_alone": (s.latents, None, None),
+            "": (latents, s.layout, s.carried),
+            "_uncarried": (latents, s.layout, None),
+            "_alone": (latents, None, None),
         }
         if s.guess is not None:
             seen |= {"_guess": (s.guess, s.layout, s.carried), "_guess_uncarried": (s.guess, s.layout, None)}
         made = {}
         for name, parts in seen.items():
             with fast_autocast(s.true.device.type):
-                made[name] = self._tokenizer.decode(*parts).float().clamp(0, 1)
+                made[name] = self.model.decode(*parts).float().clamp(0, 1)
         rows = [s.true, s.carried.pictures, *made.values()]
         write_mosaic(
             folder / f"sample_{clock.step:06d}.png",
@@ -121,14 +143,12 @@ class DecoderTask:
         scores |= {
             f"held_out{name}_energy": _energy(picture) / _energy(s.true) for name, picture in made.items()
         }
-        return scores | {"carried_psnr": float(psnr(s.carried.pictures, s.true))}
+        moved = float((latents - s.latents).square().mean().sqrt())
+        return scores | {"carried_psnr": float(psnr(s.carried.pictures, s.true)), "latents_moved": moved}
 
     def export(self, weights: Mapping[str, Tensor], path: Path, notes: Mapping[str, Any]) -> None:
         """See `Task.export`: a whole tokeniser."""
-        decoder = {f"decoder.{name}": tensor for name, tensor in weights.items()}
-        save_checkpoint(
-            path, self._config, self._tokenizer.state_dict() | decoder, notes, dtype=torch.float32
-        )
+        save_checkpoint(path, self._config, dict(weights), notes, dtype=torch.float32)
 
     def _sample(
         self, clips: Sequence[Clip], rows: int, rng: np.random.Generator, harm: Harm | None
@@ -174,25 +194,19 @@ class DecoderTask:
         if self._dit is None:
             return None
         with fast_autocast(self.run.device):
-            conditions = with_latents(sequences, self._tokenizer)
+            conditions = with_latents(sequences, self.model)
             conditions = conditions.each(lambda part: part.to(self.run.device))
             return self._dit.embed(conditions).guess.float()
 
 
-def _as_generated(sample: Sample, noise: float, g: torch.Generator) -> tuple[Tensor, Tensor]:
-    """True latents, or some on the way to what the model makes of them, and a little beyond; with noise.
-
-    Returns:
-        [S, C, h, w], and how far each is on that way, [S]: 0 true, 1 as guessed.
-    """
-    shape = (len(sample.true), 1, 1, 1)
-    z, device = sample.latents, sample.latents.device
+def _harm_of_latents(sample: Sample, noise: float, g: torch.Generator) -> LatentHarm:
+    """True latents, or some on the way to what the model makes of them, and a little beyond; with noise."""
+    shape, device = (len(sample.true), 1, 1, 1), sample.latents.device
     share = torch.zeros(shape)
     if sample.guess is not None:
         share = 1.1 * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < GUESSED_SHARE)
-        z = torch.lerp(z, sample.guess, share.to(device))
     amount = noise * torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < 0.5)
-    return z + (amount * torch.randn(z.shape, generator=g)).to(device), share.flatten().to(device)
+    return LatentHarm(share.to(device), (amount * torch.randn(sample.latents.shape, generator=g)).to(device))
 
 
 def _energy(frames: Tensor) -> float:

@@ -16,7 +16,7 @@ from .scenes import Drive
 
 def drift_table(model: WorldModel, drives: Sequence[Drive], course: Course) -> list[list[float]]:
     """Mean relative error, by [step][block], of a block reused from the step before; 0 at step 0."""
-    tiers = {FULL: PRESETS[FULL], "calibrate": Policy(warm_up=0, front=0, shadow_every=1, protect_kv=False)}
+    tiers = {FULL: PRESETS[FULL], "calibrate": Policy(warm_up=0, front=0, shadow_every=1, kv_steps=0)}
     watcher = Contestant("calibrate", "calibrate", CacheChoice(tiers, calibrator))
     runs = [race(model, [watcher], drive, course)[watcher.name] for drive in drives]
     errors = np.stack([cache["error"] for run in runs for cache in run.caches if cache is not None])

@@ -53,7 +53,7 @@ def measure(
     """
     rig = model_rig(model)
     total = sum(
-        len(entrants(model, contestants, protocol, settings.protocols)) * settings.chunks
+        len(entrants(model, contestants, protocol, settings)) * settings.chunks
         for names in settings.scenarios.values()
         for protocol in settings.protocols
         for _ in names
@@ -72,7 +72,7 @@ def measure(
         for scenario in scenarios:
             drive = record(group, scenario, rig, settings.chunks, settings.device, settings.seed)
             for protocol in settings.protocols:
-                field = entrants(model, contestants, protocol, settings.protocols)
+                field = entrants(model, contestants, protocol, settings)
                 made = race(model, field, drive, settings.course, protocol, tell) if field else {}
                 for one in field:
                     row, curve = _score(model, one, made, drive, settings)
@@ -87,11 +87,11 @@ def measure(
 
 
 def entrants(
-    model: WorldModel, contestants: Sequence[Contestant], protocol: Protocol, protocols: Sequence[Protocol]
+    model: WorldModel, contestants: Sequence[Contestant], protocol: Protocol, settings: Settings
 ) -> list[Contestant]:
     """Who has to be raced under a protocol, each after the full compute that it is compared with; nobody, perhaps."""
-    first = protocol == protocols[0]
-    chosen = [one for one in contestants if first or model.config.cycle == 1 or one.stands_apart]
+    everybody = protocol == settings.protocols[0] or model.config.cycle == 1
+    chosen = [one for one in contestants if everybody or one.stands_apart(settings.steps)]
     field = [FULL_COMPUTE, *(every for one in chosen for every in (one.full, one))]
     return list({one.name: one for one in field}.values()) if chosen else []
 

@@ -43,10 +43,13 @@ class Contestant:
         name = f"{FULL}_noise{self.noise_hold}" if self.noise_hold else FULL
         return _named_by_steps(replace(FULL_COMPUTE, name=name, noise_hold=self.noise_hold), self.steps)
 
-    @property
-    def stands_apart(self) -> bool:
-        """Whether its committed chunks may differ from full compute's: skipped, or rounded in other places."""
-        return self.cache.apart or not self.cache.tiers[self.tier].protect_kv
+    def stands_apart(self, steps: int) -> bool:
+        """Whether its committed chunks may differ from full compute's: skipped, or rounded in other places.
+
+        `steps` are those of the race.
+        """
+        steps = self.steps or steps
+        return self.cache.apart or self.cache.tiers[self.tier].exact_kv_steps(steps) < steps
 
     def at(self, steps: int | None) -> "Contestant":
         """The same with another number of steps."""
@@ -108,17 +111,21 @@ def _ablations() -> dict[str, Contestant]:
             "no_gate", XCACHE_TIERS.tiers["fast"], "inputs not looked at: the schedule alone, the tier fast"
         ),
         variant("step0_protected", replace(ours, protect_step0="on"), "step 0 always computed"),
-        variant("kv_unprotected", replace(ours, protect_kv=False), "chunks that commit may skip"),
+        variant(
+            "kv_all_steps", replace(ours, kv_steps=None), "chunks that commit are computed, as published"
+        ),
+        variant("kv_2_steps", replace(ours, kv_steps=2), "their last two steps are"),
+        variant("kv_unprotected", replace(ours, kv_steps=0), "all of them may skip"),
         variant(
             "kv_unprotected_no_gate",
-            replace(ours, protect_kv=False, max_skips=5),
-            "chunks that commit may skip, nothing is refused, computed every sixth time",
+            replace(ours, kv_steps=0, max_skips=5),
+            "all of them may skip, nothing is refused, computed every sixth time",
             method=BASELINES["always"].method,
         ),
         variant("front_anchor", replace(ours, front=1), "the first block always computed"),
         *(
             variant(f"floor_{floor:.2f}", replace(ours, floor=floor), "another cosine floor")
-            for floor in (0.60, 0.70, 0.90, 0.95, 0.97)
+            for floor in (0.40, 0.60, 0.80, 0.90, 0.97)
         ),
         *(
             variant(f"only_{entry}", ours, "one entry of the fingerprint", method=_entries(entry))

@@ -1,6 +1,7 @@
 """Choosing the tiers' numbers: a sweep on scenarios that no report shows, and what it suggests."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -18,13 +19,22 @@ CHOICE_SCENARIOS: Mapping[str, tuple[str, ...]] = {
 }
 FLOORS, QUICK_FLOORS = (0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6), (0.95, 0.8)
 FEWER_FLOORS = (0.9, 0.8, 0.7)  # where an anchor or another cut is tried
+LAST_STEP_FLOORS = (
+    0.6,
+    0.4,
+    0.3,
+)  # where only the last step of a commit is computed: inputs of other noise are alike less
+LAST_STEP_SKIPS = 31
 ANY = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf)  # the schedule alone decides
 SLACK = 0.02  # by which motion may be worse than that of full compute
 SAFE_DB, BALANCED_COST_DB, FAST_COST_DB = 40.0, 0.2, 0.5
 
 
 def candidates(quick: bool = False) -> list[Contestant]:
-    """Floors as thresholds, the cosine alone deciding; with an anchor and by camera too; and the schedule alone."""
+    """Floors as thresholds, the cosine alone deciding; with an anchor and by camera too; and the schedule alone.
+
+    Then the same for commits of which the last step alone is computed.
+    """
     all_floors = QUICK_FLOORS if quick else FLOORS
     found = []
     tried: list[tuple[Cut, int, Sequence[float]]] = [("frame", 0, all_floors)]
@@ -36,6 +46,9 @@ def candidates(quick: bool = False) -> list[Contestant]:
             found.append(variant(f"{cut} {floor} front {front}", policy, repr(policy), cut=cut))
     for cut in CUTS:
         found.append(variant(f"{cut} any", ANY, repr(ANY), cut=cut))
+    for floor in (ANY.floor, *(() if quick else LAST_STEP_FLOORS)):
+        policy = replace(ANY, floor=floor, kv_steps=1, max_skips=LAST_STEP_SKIPS)
+        found.append(variant(f"frame {floor} last step", policy, repr(policy)))
     return found
 
 
