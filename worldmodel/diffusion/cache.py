@@ -73,7 +73,7 @@ class CacheChoice:
 TIERS = {
     "exact": PRESETS["exact"],
     "safe": Policy(front=0, floor=0.8, margin=4.0, max_deviation=inf),
-    "balanced": Policy(front=0, floor=0.3, margin=4.0, max_deviation=inf, kv_steps=1, max_skips=31),
+    "balanced": Policy(front=0, floor=0.2, margin=4.0, max_deviation=inf, kv_steps=1, max_skips=31),
     "fast": Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf, kv_steps=1, max_skips=31),
 }
 # Without the action entry: what an action does shows in the inputs, and swerving would refuse everything by itself.
