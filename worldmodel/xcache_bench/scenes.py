@@ -23,10 +23,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "highway": ("highway_night", "highway_cut_in_truck_rain"),
     "turning": ("u_turn_change_rain", "roundabout_back"),
     "stop_and_go": ("urban_lead_brakes",),
-    HARD: (
-        "u_turn_change_rain",
-        "intersection_minor_straight",
-    ),  # the first is wide enough to swerve on for long
+    # The first is wide enough to swerve on for long.
+    HARD: ("u_turn_change_rain", "intersection_minor_straight"),
 }
 
 

@@ -19,11 +19,8 @@ CHOICE_SCENARIOS: Mapping[str, tuple[str, ...]] = {
 }
 FLOORS, QUICK_FLOORS = (0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6), (0.95, 0.8)
 FEWER_FLOORS = (0.9, 0.8, 0.7)  # where an anchor or another cut is tried
-LAST_STEP_FLOORS = (
-    0.6,
-    0.4,
-    0.3,
-)  # where only the last step of a commit is computed: inputs of other noise are alike less
+# Where only the last step of a commit is computed: inputs of other noise are less alike.
+LAST_STEP_FLOORS = (0.6, 0.4, 0.3, 0.2)
 LAST_STEP_SKIPS = 31
 ANY = Policy(front=0, floor=-1.0, margin=4.0, max_deviation=inf)  # the schedule alone decides
 SLACK = 0.02  # by which motion may be worse than that of full compute
