@@ -21,9 +21,10 @@ import typer
 from clients.benchmarking import envelope, write_json
 from clients.client import Session, connect, watch
 from clients.local import local_server
+from worldmodel.allocator import keep_freed_memory
 from worldmodel.engine import FRAMES_PER_CHUNK, ActionChunk, ChunkResult, OpenRequest
 
-from .bench_load import Load, keep_freed_memory
+from .bench_load import Load
 from .encode import encode_camera
 from .zero_engine import SCENARIOS, ZeroEngine
 

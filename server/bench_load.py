@@ -4,7 +4,6 @@ It unpacks every message and checks every result, pictures included, but makes n
 its own for keep-alives, which is what a client that runs a policy between steps needs.
 """
 
-import ctypes
 import socket
 from collections import deque
 from collections.abc import Mapping
@@ -23,15 +22,7 @@ from clients.protocol import SUBPROTOCOL, Hello, ResumeEntry, pack
 from clients.protocol.parse import MAX_REPLY_BYTES
 
 BUFFER_BYTES = 1 << 18
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 JPEG_START = b"\xff\xd8"
-
-
-def keep_freed_memory() -> None:
-    """Freed memory stays with this process: to give 200 KB per step back and take them again cost more than to unpack them."""
-    libc = ctypes.CDLL(None)
-    if not (libc.mallopt(M_MMAP_THRESHOLD, 1 << 25) and libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)):
-        raise OSError("expected a libc that can be told to keep memory")
 
 
 class Load:

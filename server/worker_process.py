@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from worldmodel.allocator import keep_freed_memory
+
 from .channel import WorkerConfig, connect, read_config
 from .messages import Heartbeat, Unfit, to_bytes
 
@@ -36,6 +38,7 @@ def main() -> None:
     stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (unbuffered: its lock would block the exit)
     config = read_config(stdin)
     _die_with_parent(stdin)
+    keep_freed_memory()
     run(config, zmq.Context())
     logging.shutdown()
     os._exit(0)  # the daemon threads hold sockets; nothing is left to save

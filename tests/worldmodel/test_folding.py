@@ -10,6 +10,7 @@ def test_folding_is_pixel_unshuffle() -> None:
     x = torch.rand(2, 6, 8, 12)
     torch.testing.assert_close(fold(x), F.pixel_unshuffle(x, 4), rtol=0, atol=0)
     assert fold(x).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(fold(x, 2.0, -1.0), F.pixel_unshuffle(x * 2 - 1, 4))
 
 
 def test_means_are_those_of_cells() -> None:

@@ -35,11 +35,13 @@ def bench_engine(
     """Time one session stage by stage, then batches of them."""
     from rich.console import Console
 
+    from ..allocator import keep_freed_memory
     from ..benchmarking import HELD_OUT_SEED, envelope, write_json
     from ..chosen_model import chosen_model
     from ..engine_bench import Settings, measure
     from ..model.precision import fast_dtype
 
+    keep_freed_memory()
     with explained():
         world_model = chosen_model(model, random_weights, size, cycle)
         settings = Settings(

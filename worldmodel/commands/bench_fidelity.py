@@ -41,6 +41,7 @@ def bench_fidelity(
     import torch
     from rich.console import Console
 
+    from ..allocator import keep_freed_memory
     from ..benchmarking import HELD_OUT_SEED, envelope, write_json
     from ..chosen_model import chosen_model
     from ..data.selection import select_scenarios
@@ -49,6 +50,7 @@ def bench_fidelity(
     from ..fidelity_bench.drives import LONG
     from ..model.precision import fast_dtype
 
+    keep_freed_memory()
     console = Console()
     with explained():
         world_model = chosen_model(model, random_weights, size, cycle)

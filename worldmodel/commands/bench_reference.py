@@ -32,9 +32,11 @@ def bench_reference(
     from rich.console import Console
     from rich.table import Table
 
+    from ..allocator import keep_freed_memory
     from ..benchmarking import envelope, write_json
     from ..preset_files import preset_names
 
+    keep_freed_memory()
     names = preset_names("scenarios")[:: QUICK_STRIDE if quick else 1]
     timings = [time_scenario(name, rig, device, QUICK_CHUNKS if quick else CHUNKS) for name in names]
     results = summary(timings, rig)

@@ -49,11 +49,13 @@ def bench_xcache(
     """Race the tiers and the baselines over held-out scenes; ablate the method; or choose the tiers' numbers."""
     from rich.console import Console
 
+    from ..allocator import keep_freed_memory
     from ..benchmarking import envelope, write_json
     from ..xcache_bench import measure, overall, pareto, terminal_table, unmatched, write_page
 
     if ablation and tune:
         raise typer.BadParameter("expected --ablation or --tune, got both")
+    keep_freed_memory()
     kind = "ablation" if ablation else "tune" if tune else "race"
     world_model = open_model(model, random_weights, cycle, compile)
     counts = _step_counts(steps, world_model, quick or kind != "race")

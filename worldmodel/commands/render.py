@@ -49,8 +49,10 @@ def render(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Write a mosaic of all cameras and a bird's-eye view, as a video or as the picture of its last frame."""
+    from ..allocator import keep_freed_memory
     from .render_drive import Look, make_shows, render_drive
 
+    keep_freed_memory()
     with explained():
         files = output_files(scenario, out)
         sheets = output_files(scenario, sheet, (".png",)) if sheet is not None else {}

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ..allocator import keep_freed_memory
+
 Config = Annotated[str, typer.Option("--config", help="A training preset or a YAML file.")]
 Out = Annotated[str | None, typer.Option("--out", help="Folder of the run, instead of the config's.")]
 Minutes = Annotated[
@@ -17,7 +19,11 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last chec
 
 def register(app: typer.Typer) -> None:
     """Add `train` with its sub-commands."""
-    train = typer.Typer(no_args_is_help=True, help="Train the tokeniser and the world model.")
+    train = typer.Typer(
+        no_args_is_help=True,
+        help="Train the tokeniser and the world model.",
+        callback=keep_freed_memory,
+    )
     train.command("cache")(cache)
     train.command("encode")(encode)
     train.command("tokenizer")(tokenizer)

@@ -251,4 +251,4 @@ class ChunkLoop:
 
     def _decode(self, clean: Tensor, guide: Tensor | None, history: History) -> Tensor:
         """Latents [B, V, C, h, w] and the layout [B, V, F, C, 4 h, 4 w], if any -> images [B, V, F, 3, H, W] in [0, 1]."""
-        return self._model.tokenizer.decode(clean.to(self._dtype), guide, history).float().clamp(0, 1)
+        return self._model.tokenizer.decode(clean.to(self._dtype), guide, history).float().clamp_(0, 1)

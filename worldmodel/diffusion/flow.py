@@ -53,16 +53,7 @@ def cell_flow(depth: Tensor, poses: Tensor, cameras: CameraTensors) -> tuple[Ten
         flow [B, V, A, N, 2] in (columns, rows), and bool [B, V, A, N]: whether the camera saw it then.
     """
     points = in_source_frame(depth[:, :, None].expand(-1, -1, poses.shape[1], -1, -1), poses, cameras)
-    u, v, _, visible = project(
-        points,
-        cameras.rotation,
-        cameras.position,
-        cameras.focal,
-        cameras.center,
-        cameras.distortion,
-        cameras.largest_angle,
-        cameras.fisheye,
-    )
+    u, v, _, visible = project(points.movedim(-1, 0), cameras.lenses[..., None, None, None])
     rows, columns = depth.shape[-2:]
     row, column = torch.meshgrid(
         torch.arange(rows, device=u.device) + 0.5, torch.arange(columns, device=u.device) + 0.5, indexing="ij"

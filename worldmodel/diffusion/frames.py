@@ -15,4 +15,4 @@ def to_frames(pictures: Tensor, size: tuple[int, int] | None) -> np.ndarray:
 
 def to_bytes(images: Tensor) -> Tensor:
     """Images in [0, 1] as uint8."""
-    return (images * 255).round().byte()
+    return (images * 255).round_().byte()

@@ -1,6 +1,6 @@
 """Images folded to raster cells: the RASTER_STRIDE x RASTER_STRIDE pixels of a cell side by side in channels.
 
-All as convolutions with fixed weights: exact up to rounding, and several times as fast on a CPU as moving pixels about.
+As convolutions with fixed weights: exact up to rounding, and in bfloat16 several times as fast on a CPU as moving pixels about.
 Folded images are channels last.
 """
 
@@ -13,12 +13,22 @@ from .config import RASTER_STRIDE
 PIXELS = RASTER_STRIDE**2  # of a cell
 
 
-def fold(images: Tensor) -> Tensor:
-    """Order as `pixel_unshuffle`: [B, C, H, W] -> [B, 16 C, H/4, W/4]."""
+def fold(images: Tensor, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+    """Order as `pixel_unshuffle`, and every value times `scale` plus `shift`: [B, C, H, W] -> [B, 16 C, H/4, W/4]."""
+    if images.device.type == "cpu" and images.dtype == torch.float32:
+        return _moved(images).mul_(scale).add_(shift)
     channels = images.shape[1]
-    kernel = torch.eye(channels * PIXELS, dtype=images.dtype, device=images.device)
+    kernel = torch.eye(channels * PIXELS, dtype=images.dtype, device=images.device) * scale
     kernel = kernel.unflatten(1, (channels, RASTER_STRIDE, RASTER_STRIDE))
-    return F.conv2d(_last(images), _last(kernel), stride=RASTER_STRIDE)
+    bias = kernel.new_full((len(kernel),), shift)
+    return F.conv2d(_last(images), _last(kernel), bias, stride=RASTER_STRIDE)
+
+
+def _moved(images: Tensor) -> Tensor:
+    """The same by moving pixels: without AMX, in float32, a third of the time of multiplying by ones and zeros."""
+    cells = images.unflatten(3, (-1, RASTER_STRIDE)).unflatten(2, (-1, RASTER_STRIDE))  # B C h 4 w 4
+    cells = cells.permute(0, 2, 4, 1, 3, 5)  # B h w C 4 4
+    return cells.new_empty(cells.shape).copy_(cells).flatten(3).permute(0, 3, 1, 2)
 
 
 def cell_means(folded: Tensor) -> Tensor:

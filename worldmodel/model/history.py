@@ -15,7 +15,7 @@ from torch import Tensor
 from .config import RASTER_STRIDE
 from .folding import cell_means, fold
 from .rays import CameraTensors
-from .reproject import in_ego_frame, inverse_depth, look, moved
+from .reproject import agree, in_ego_frame, inverse_depth, moved, project
 from .road_users import pixel_poses
 
 
@@ -39,14 +39,18 @@ class History:
     def cells(self) -> Tensor:
         """The pictures in [-1, 1], folded to raster cells, all views in a row: [B V, F 48, h, w]. Made once."""
         frames, colours, rows, columns = self.pictures.shape[-4:]
-        return fold(self.pictures.reshape(-1, frames * colours, rows, columns) * 2 - 1)
+        return fold(self.pictures.reshape(-1, frames * colours, rows, columns), 2.0, -1.0)
+
+    @cached_property
+    def means(self) -> Tensor:
+        """Of each of the cells: [B V, F 3, h, w]."""
+        return cell_means(self.cells)
 
     @property
     def raster(self) -> Tensor:
         """Colour at raster resolution, zero where unknown, and validity: [B, V, F, 4, h, w]."""
         valid = self.valid[..., None, :, :]
-        means = cell_means(self.cells) / 2 + 0.5
-        colour = means.reshape(*self.valid.shape[:-2], 3, *self.valid.shape[-2:])
+        colour = (self.means / 2 + 0.5).reshape(*self.valid.shape[:-2], 3, *self.valid.shape[-2:])
         return torch.cat([colour * valid, valid], dim=-3)
 
 
@@ -78,42 +82,80 @@ def trace(
     """
     points = in_ego_frame(depth, cameras)
     if boxes is None or moment.boxes is None:
-        seen = torch.zeros(depth.shape, dtype=torch.bool, device=depth.device)
-        open_ = ~seen
+        open_ = torch.ones(depth.shape, dtype=torch.bool, device=depth.device)
         points = moved(points, poses[:, None, :, None, None])
     else:
         pixel, open_ = pixel_poses(points, poses, moment.boxes, boxes)
         points = moved(points, pixel)
-        seen = torch.zeros_like(open_)
-    own = _centres(depth)  # 2 h w
-    views = torch.arange(depth.shape[1], device=depth.device)[None, :, None, None, None]
-    camera = views.expand(depth.shape).clone()
-    away = depth.new_zeros(*depth.shape[:3], 2, *depth.shape[3:])
-    inverse = inverse_depth(moment.depth)[:, :, None]
-    for candidate in cameras.sources.unbind(-1):  # B V
-        _, place, there = look(inverse, points, candidate, cameras)
-        taken = there & open_ & ~seen
-        away = torch.where(taken[:, :, :, None], place - own, away)
-        camera = torch.where(taken, candidate[:, :, None, None, None], camera)
-        seen = seen | taken
-    return away, camera, seen
+    own = _centres(depth)[:, None].expand(2, depth.shape[:3].numel(), *depth.shape[3:]).flatten(1)  # 2 P
+    view = torch.arange(depth.shape[:2].numel(), device=depth.device)  # of all rigs in a row
+    view = view.repeat_interleave(depth.shape[2:].numel())  # P
+    place, camera = own.clone(), view.clone()
+    seen = torch.zeros_like(view, dtype=torch.bool)
+    points, lenses = points.flatten(0, -2).T.contiguous(), cameras.lenses.flatten(1)
+    inverse = inverse_depth(moment.depth).flatten(0, 1)
+    first = torch.arange(len(depth), device=depth.device)[:, None] * depth.shape[1]  # B 1
+    wanted = open_.flatten().nonzero()[:, 0]
+    for candidate in (cameras.sources + first[..., None]).flatten(0, 1).unbind(-1):
+        source = candidate.index_select(0, view.index_select(0, wanted))
+        found, there = _find(inverse, points.index_select(1, wanted), source, lenses)
+        hits = wanted[found]
+        place[:, hits], camera[hits], seen[hits] = there, source[found], True
+        wanted = wanted[~seen[wanted]]
+    away = (place - own).unflatten(1, depth.shape).movedim(0, 3)
+    return away, camera.view(depth.shape) % depth.shape[1], seen.view(depth.shape)
+
+
+def _find(inverse: Tensor, points: Tensor, source: Tensor, lenses: Tensor) -> tuple[Tensor, Tensor]:
+    """Look for points in one camera each; `look` does it for all points of all cameras.
+
+    Args:
+        inverse: [N, h, w] depths that cameras saw [1/m].
+        points: [3, P] in the ego frame of the source moment.
+        source: int64 [P], the camera to look in.
+        lenses: [LENS, N] of the cameras.
+
+    Returns:
+        Indices [K] of the points that were seen, and where: [2, K] column and row in raster cells.
+    """
+    u, v, distance, visible = project(points, lenses.index_select(1, source))
+    rows, columns = inverse.shape[-2:]
+    inside = (visible & (u >= 0) & (u <= columns) & (v >= 0) & (v <= rows)).nonzero()[:, 0]
+    u, v, distance, source = (value.index_select(0, inside) for value in (u, v, distance, source))
+    seen = agree(_between(inverse, source, u, v), distance)
+    return inside[seen], torch.stack([u[seen], v[seen]])
+
+
+def _between(images: Tensor, which: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Values of images [N, h, w] between the centres of their cells, bilinear: [K] of image `which`, column u and row v."""
+    rows, columns = images.shape[-2:]
+    x, y = (u - 0.5).clamp(0, columns - 1), (v - 0.5).clamp(0, rows - 1)
+    left, top = x.long(), y.long()
+    right = (left + 1).clamp(max=columns - 1)
+    line = (which * rows + top) * columns
+    below = line + (top + 1 < rows) * columns
+    upper, lower = (
+        torch.lerp(torch.take(images, start + left), torch.take(images, start + right), x - left)
+        for start in (line, below)
+    )
+    return torch.lerp(upper, lower, y - top)
 
 
 def _refined(away: Tensor, camera: Tensor, seen: Tensor) -> Tensor:
     """Displacements of pixels, still in raster cells: linear inside of every cell, with its slope limited (minmod).
 
     The flatter of both neighbours decides, so edges between things stay where they are.
+
+    Returns:
+        [B, V, F, 2, h, S, w, S], the S x S pixels of each raster cell inside of it.
     """
     source = (camera + 1) * seen  # 0 where unknown
-    whole = _enlarged(away)
-    for axis, offsets in (
-        (-1, _offsets(away.shape[-1], away)),
-        (-2, _offsets(away.shape[-2], away)[:, None]),
-    ):
-        step = away.diff(dim=axis)
-        joined = (source.diff(dim=axis) == 0)[:, :, :, None]
-        whole = whole + _enlarged(_limited(step, joined, axis)) * offsets
-    return whole
+    across, down = (
+        _limited(away.diff(dim=axis), (source.diff(dim=axis) == 0)[:, :, :, None], axis) for axis in (-1, -2)
+    )
+    inside = _inside(away)
+    rows = torch.addcmul(_per_cell(away), _per_cell(across), inside)  # B V F 2 h 1 w S
+    return torch.addcmul(rows, _per_cell(down), inside[:, None, None])
 
 
 def _limited(step: Tensor, joined: Tensor, axis: int) -> Tensor:
@@ -130,23 +172,34 @@ def _limited(step: Tensor, joined: Tensor, axis: int) -> Tensor:
     return torch.where(before * after > 0, flatter, 0.0)
 
 
-def _offsets(cells: int, like: Tensor) -> Tensor:
-    """Where pixels lie in their cell, from its middle, in cells: [cells * RASTER_STRIDE]."""
-    inside = (torch.arange(RASTER_STRIDE, device=like.device, dtype=like.dtype) + 0.5) / RASTER_STRIDE - 0.5
-    return inside.repeat(cells)
+def _inside(like: Tensor) -> Tensor:
+    """Where pixels lie in their cell, from its middle, in cells: [S]."""
+    return (torch.arange(RASTER_STRIDE, device=like.device, dtype=like.dtype) + 0.5) / RASTER_STRIDE - 0.5
+
+
+def _per_cell(value: Tensor) -> Tensor:
+    """Cells [..., h, w] with an axis for the pixels inside of them after each of theirs: [..., h, 1, w, 1]."""
+    return value[..., :, None, :, None]
 
 
 def _sample(images: Tensor, away: Tensor, camera: Tensor) -> Tensor:
-    """Pictures [B, V, F, 3, H, W] from images [B, V, 3, H, W], all cameras of a rig below each other."""
+    """Pictures [B, V, F, 3, H, W] from images [B, V, 3, H, W], all cameras of a rig below each other.
+
+    `away` is [B, V, F, 2, h, S, w, S], see `_refined`; `camera` [B, V, F, h, w].
+    """
     (batch, views, _, rows, columns), frames = images.shape, away.shape[2]
-    place = (_centres(away[..., 0, :, :]) / RASTER_STRIDE + away) * RASTER_STRIDE  # B V F 2 H W, in pixels
-    x = 2 * place[:, :, :, 0] / columns - 1
+    column, row = (
+        place.unflatten(0, away.shape[4:6]).unflatten(2, away.shape[6:]) for place in _centres(images)
+    )  # of pixels, h S w S
+    grid = away.new_empty(*away.shape[:3], *away.shape[4:], 2)
+    x, y = grid.unbind(-1)  # from -1 to 1 over the image
+    torch.add(2 * column / columns - 1, away[:, :, :, 0], alpha=2 * RASTER_STRIDE / columns, out=x)
     # Half a pixel inside of its own image, or the camera below would shine through.
-    y = place[:, :, :, 1].clamp(0.5, rows - 0.5) + rows * _enlarged(camera)
-    grid = torch.stack([x, 2 * y / (views * rows) - 1], dim=-1)  # B V F H W 2
+    below = torch.add(row, away[:, :, :, 1], alpha=RASTER_STRIDE).clamp_(0.5, rows - 0.5)
+    torch.add(below, _per_cell(camera), alpha=rows, out=y).mul_(2 / (views * rows)).sub_(1)
     atlas = images.transpose(1, 2).flatten(2, 3)  # B 3 (V H) W
     pictures = F.grid_sample(
-        atlas, grid.reshape(batch, -1, columns, 2), padding_mode="border", align_corners=False
+        atlas, grid.view(batch, -1, columns, 2), padding_mode="border", align_corners=False
     )
     return pictures.unflatten(2, (views, frames, rows)).movedim(1, 3)
 
@@ -156,8 +209,3 @@ def _centres(like: Tensor) -> Tensor:
     rows, columns = (torch.arange(size, device=like.device) + 0.5 for size in like.shape[-2:])
     row, column = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([column, row])
-
-
-def _enlarged(value: Tensor) -> Tensor:
-    """Every cell as RASTER_STRIDE x RASTER_STRIDE pixels."""
-    return value.repeat_interleave(RASTER_STRIDE, -1).repeat_interleave(RASTER_STRIDE, -2)

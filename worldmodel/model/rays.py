@@ -15,6 +15,7 @@ from .config import RASTER_STRIDE
 # Cameras that a re-projected pixel may come from, its own first, then by overlap. All of them: the ground that a rear
 # camera will see was in front of the car a second ago.
 CANDIDATES = 8
+LENS = 22  # numbers of a camera that projecting takes
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,22 @@ class CameraTensors:
     def to(self, device: torch.device | str) -> "CameraTensors":
         """The same on another device."""
         return CameraTensors(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    @property
+    def lenses(self) -> Tensor:
+        """What it takes to project into each camera, float32 [LENS, ..., V].
+
+        In order: its axes forward, left, up; position; focal lengths and centre; distortion; largest angle; fisheye (1) or not (0).
+        """
+        parts = (
+            self.rotation.mT.flatten(-2),
+            self.position,
+            self.focal,
+            self.center,
+            self.distortion,
+            torch.stack([self.largest_angle, self.fisheye.float()], dim=-1),
+        )
+        return torch.cat(parts, dim=-1).movedim(-1, 0).contiguous()
 
     @property
     def sources(self) -> Tensor:

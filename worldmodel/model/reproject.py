@@ -73,14 +73,12 @@ def moved(points: Tensor, poses: Tensor) -> Tensor:
 
 def _sample(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors) -> Tensor:
     """Colours of points [B, V, F, h, w, 3] in one source camera each ([B, V]), with validity: [B, V, F, 4, h, w]."""
-    sampled, _, seen = look(images, points, source, cameras)
+    sampled, seen = look(images, points, source, cameras)
     valid = seen.to(images.dtype)[:, :, :, None]
     return torch.cat([sampled[:, :, :, :3] * valid, valid], dim=3)
 
 
-def look(
-    images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors
-) -> tuple[Tensor, Tensor, Tensor]:
+def look(images: Tensor, points: Tensor, source: Tensor, cameras: CameraTensors) -> tuple[Tensor, Tensor]:
     """Look for points in one source camera each.
 
     Args:
@@ -90,20 +88,12 @@ def look(
         cameras: geometry of the B rigs.
 
     Returns:
-        What is there [B, V, F, C, h, w]; where that is, [B, V, F, 2, h, w] as u, v in raster cells; and bool
-        [B, V, F, h, w]: whether it is the point itself and not something before or behind it.
+        What is there [B, V, F, C, h, w]; and bool [B, V, F, h, w]: whether it is the point itself and not something
+        before or behind it.
     """
     batch = torch.arange(len(points), device=points.device)[:, None]
-    u, v, distance, visible = project(
-        points,
-        cameras.rotation[batch, source],
-        cameras.position[batch, source],
-        cameras.focal[batch, source],
-        cameras.center[batch, source],
-        cameras.distortion[batch, source],
-        cameras.largest_angle[batch, source],
-        cameras.fisheye[batch, source],
-    )
+    lenses = cameras.lenses[:, batch, source, None, None, None]
+    u, v, distance, visible = project(points.movedim(-1, 0), lenses)
     rows, columns = images.shape[-2:]
     grid = torch.stack([2 * u / columns - 1, 2 * v / rows - 1], dim=-1)  # B V F h w 2
     inside = visible & (grid.abs() <= 1).all(-1)
@@ -118,41 +108,39 @@ def look(
     sampled = (
         sampled.unflatten(0, images.shape[:2]).unflatten(3, (frames, rows)).transpose(2, 3)
     )  # B V F C h w
-    inverse = 1 / distance
-    agree = (sampled[:, :, :, -1] - inverse).abs() < _RELATIVE * inverse + _ABSOLUTE
-    return sampled, torch.stack([u, v], dim=3), inside & agree
+    return sampled, inside & agree(sampled[:, :, :, -1], distance)
 
 
-def project(
-    points: Tensor,
-    rotation: Tensor,
-    position: Tensor,
-    focal: Tensor,
-    center: Tensor,
-    distortion: Tensor,
-    largest: Tensor,
-    fisheye: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Raster coordinates u, v, distance and visibility of points [B, V, F, h, w, 3], one camera per [B, V]."""
+def agree(inverse: Tensor, distance: Tensor) -> Tensor:
+    """Whether what a camera saw at an inverse depth [1/m] is what lies at a distance [m] from it."""
+    expected = 1 / distance
+    return (inverse - expected).abs() < _RELATIVE * expected + _ABSOLUTE
 
-    def spread(value: Tensor) -> Tensor:
-        return value[:, :, None, None, None]
 
-    body = torch.einsum("bvfhwi,bvij->bvfhwj", points - spread(position), rotation)
-    forward, left, up = body.unbind(-1)
+def project(points: Tensor, lenses: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Project points into cameras: one for each, or axes that spread over those of the points.
+
+    Args:
+        points: [3, ...] x, y, z in the ego frame.
+        lenses: [LENS, ...] of the cameras, see `CameraTensors.lenses`.
+
+    Returns:
+        Raster coordinates u and v, distance [m], and whether the camera sees that way.
+    """
+    rotation, position, (fx, fy, cx, cy), distortion, (largest, fisheye) = lenses.split([9, 3, 4, 4, 2])
+    x, y, z = points - position
+    forward, left, up = (x * ex + y * ey + z * ez for ex, ey, ez in rotation.unflatten(0, (3, 3)))
     across = torch.hypot(left, up)
     theta = torch.atan2(across, forward)
-    scale = torch.where(
-        spread(fisheye), _distorted(theta, spread(distortion)), theta.tan()
-    ) / across.clamp_min(1e-6)
-    u = -left * scale * spread(focal[..., 0]) + spread(center[..., 0])
-    v = -up * scale * spread(focal[..., 1]) + spread(center[..., 1])
-    return u, v, torch.hypot(across, forward), theta < spread(largest) - 1e-3
+    bent = torch.where(fisheye > 0, _distorted(theta, distortion), theta.tan())
+    scale = bent / across.clamp_min(1e-6)
+    u, v = cx - left * scale * fx, cy - up * scale * fy
+    return u, v, torch.hypot(across, forward), theta < largest - 1e-3
 
 
 def _distorted(theta: Tensor, distortion: Tensor) -> Tensor:
     """Equidistant fisheye radius, theta (1 + k1 theta^2 + ...)."""
-    k1, k2, k3, k4 = distortion.unbind(-1)
+    k1, k2, k3, k4 = distortion
     square = theta * theta
     return theta * (1 + square * (k1 + square * (k2 + square * (k3 + square * k4))))
 

@@ -69,20 +69,24 @@ def pixel_poses(points: Tensor, poses: Tensor, before: Tensor, boxes: Tensor) ->
         [B, V, F, h, w, 3], and bool [B, V, F, h, w]: False on road users that were not there yet.
     """
     carried, known = carried_poses(before, boxes)
-    shape = points.shape[:-1]
-    result = poses[:, None, :, None, None].expand(*shape, 3).clone()
-    seen = torch.ones(shape, dtype=torch.bool, device=points.device)
-    x, y, z = points.unbind(-1)
+    count = boxes.shape[2]
+    which = torch.full(points.shape[:-1], count, device=points.device)  # the road user, or none
+    x, y, z = (part.contiguous() for part in points.unbind(-1))
     margin = _MARGIN_M + _MARGIN_PER_M * torch.hypot(x, y)
+    above, over = z > _GROUND_M, z - margin
     there = (boxes[..., _ID] >= 0).flatten(0, 1).any(dim=0).tolist()
     for k in reversed([k for k, any_ in enumerate(there) if any_]):  # the nearest has the last word
         cx, cy, yaw, length, width, height, _ = (
             value[:, None, :, None, None] for value in boxes[:, :, k].unbind(-1)
         )
         cos, sin = yaw.cos(), yaw.sin()
-        along, across = (x - cx) * cos + (y - cy) * sin, (y - cy) * cos - (x - cx) * sin
-        on = (along.abs() < length / 2 + margin) & (across.abs() < width / 2 + margin)
-        on = on & (z > _GROUND_M) & (z < height + margin) & (length > 0)
-        result = torch.where(on[..., None], carried[:, None, :, None, None, k], result)
-        seen = torch.where(on, known[:, None, :, None, None, k], seen)
-    return result, seen
+        dx, dy = x - cx, y - cy
+        along, across = (dx * cos + dy * sin).abs_(), (dy * cos - dx * sin).abs_()
+        on = (along - margin < length / 2) & (across - margin < width / 2) & (over < height) & (length > 0)
+        which = torch.where(on & above, k, which)
+    # Row `count` of both tables is for what stands.
+    table = torch.cat([carried, poses[:, :, None]], dim=2).flatten(0, 2)
+    was_there = torch.cat([known, torch.ones_like(known[..., :1])], dim=2).flatten()
+    batch, frame = (torch.arange(size, device=points.device) for size in boxes.shape[:2])
+    row = which + ((batch[:, None] * len(frame) + frame) * (count + 1))[:, None, :, None, None]
+    return table[row], was_there[row]

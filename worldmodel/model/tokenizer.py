@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import FRAMES, RASTER_STRIDE, TokenizerConfig
-from .folding import PIXELS, cell_means, fold, smooth
+from .folding import PIXELS, fold, smooth
 from .history import History
 
 BOUND = 3.0
@@ -71,7 +71,7 @@ class Tokenizer(nn.Module):
         """Frames [B, 4, 3, H, W] -> bounded latents [B, C, h, w] in (-3, 3), before standardisation."""
         # In the format that the convolutions compute in: half the memory to move.
         x = frames.flatten(1, 2).to(_compute_dtype(frames.device, next(self.encoder.parameters()).dtype))
-        return self._bounded(fold(x * 2 - 1))
+        return self._bounded(fold(x, 2.0, -1.0))
 
     def _bounded(self, cells: Tensor) -> Tensor:
         return BOUND * torch.tanh(self.encoder(cells) / BOUND)
@@ -136,7 +136,7 @@ class Decoder(nn.Module):
         if carried is None or self.detail is None:
             return unfold(head(blocks(x)))
         x = blocks(x + self.detail.seen(carried, x.dtype))
-        return unfold(head(x) + self.detail.taken(x, carried))
+        return unfold(head(x).add_(self.detail.taken(x, carried)))
 
 
 class CarriedDetail(nn.Module):
@@ -156,17 +156,32 @@ class CarriedDetail(nn.Module):
 
     def seen(self, carried: History, dtype: torch.dtype) -> Tensor:
         """Features [B, width, 4 h, 4 w]."""
-        valid = _frames_of(carried.valid).to(dtype)
-        cells = carried.cells.to(dtype).unflatten(1, (FRAMES, -1)) * valid[:, :, None]
-        both = torch.cat([cells.flatten(1, 2), valid], dim=1)
-        return self.look(both.contiguous(memory_format=torch.channels_last))
+        valid = _frames_of(carried.valid).to(dtype, memory_format=torch.channels_last)
+        cells = carried.cells.to(dtype)
+        batch, count, rows, columns = cells.shape
+        both = torch.empty(
+            batch,
+            count + FRAMES,
+            rows,
+            columns,
+            dtype=dtype,
+            device=cells.device,
+            memory_format=torch.channels_last,
+        )
+        shown = both[:, :count].unflatten(1, (FRAMES, -1))
+        torch.mul(cells.unflatten(1, (FRAMES, -1)), valid[:, :, None], out=shown)
+        both[:, count:] = valid
+        return self.look(both)
 
     def taken(self, x: Tensor, carried: History) -> Tensor:
         """Detail to add, folded: [B, 4 * 3 * 16, 4 h, 4 w]."""
         cells = carried.cells.to(x.dtype)
-        detail = (cells - smooth(cell_means(cells))).unflatten(1, (FRAMES, 3, PIXELS))
-        share = torch.sigmoid(self.share(x)).unflatten(1, (FRAMES, 1, PIXELS))
-        return (detail * (share * _frames_of(carried.valid).to(x.dtype)[:, :, None, None])).flatten(1, 3)
+        valid = _frames_of(carried.valid).to(x.dtype, memory_format=torch.channels_last)
+        share = torch.sigmoid(self.share(x)).unflatten(1, (FRAMES, 1, PIXELS)) * valid[:, :, None, None]
+        detail = smooth(-carried.means.to(x.dtype)).add_(
+            cells
+        )  # in place: new memory costs more than the sums
+        return detail.unflatten(1, (FRAMES, 3, PIXELS)).mul_(share).flatten(1, 3)
 
 
 def _frames_of(valid: Tensor) -> Tensor:
@@ -181,7 +196,7 @@ def _compute_dtype(device: torch.device, weights: torch.dtype) -> torch.dtype:
 
 def unfold(x: Tensor) -> Tensor:
     """[B, 4 * 3 * 16, 4 h, 4 w] around zero -> frames [B, 4, 3, 16 h, 16 w] in [0, 1]."""
-    return F.pixel_shuffle(x, RASTER_STRIDE).unflatten(1, (FRAMES, 3)) * 0.5 + 0.5
+    return F.pixel_shuffle(x, RASTER_STRIDE).unflatten(1, (FRAMES, 3)).mul(0.5).add_(0.5)
 
 
 def unit_scale(raster: Tensor, dtype: torch.dtype) -> Tensor:
@@ -201,7 +216,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, C, h, w]."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        return self.second(F.relu_(self.first(F.relu(x)))).add_(x)
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
