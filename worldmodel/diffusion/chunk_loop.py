@@ -198,10 +198,12 @@ class ChunkLoop:
         rows = [staged.session.generator.slot for staged in group]
         ahead = torch.tensor([place.ahead for place in places], device=self._device)
         context = self._pools[kind.views].kv.context(rows, ahead)
+        dit, steps = self._model.dit, schedule(kind.steps)
+        modulations = dit.modulations(steps, embedded)
         return sample(
-            lambda x, step: self._model.dit.denoise(x, step, embedded, context, run_stack),
+            lambda x, step: dit.denoise(x, step, embedded, context, run_stack, modulations[step.number]),
             torch.stack(noise).to(self._device),
-            schedule(kind.steps),
+            steps,
         )
 
     def _epoch(self, chunk: int, place: CyclePlace) -> int:

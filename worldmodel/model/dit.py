@@ -6,7 +6,7 @@ Axes: B sessions, V views, T latent frames (1 when generating), N tokens of a la
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,14 @@ from .kv_context import KVContext, KVRecorder, SinkMemory
 from .rope import grid_table
 from .sampler import FINEST_STEPS, Step
 from .sequence_memory import SequenceMemory
+
+
+class Modulation(NamedTuple):
+    """What noise level, step size and conditions come to in one pass, [B, V, T, D] each."""
+
+    vector: Tensor  # every block makes its own modulation of it
+    shift: Tensor  # of the last norm
+    scale: Tensor
 
 
 class DiT(nn.Module):
@@ -60,6 +68,7 @@ class DiT(nn.Module):
         cond: Embedded,
         context: KVContext,
         run_stack: RunStack = plain_run_stack,
+        modulation: Modulation | None = None,
     ) -> Tensor:
         """One denoising step. Reads the rolling KV, never writes it.
 
@@ -69,11 +78,19 @@ class DiT(nn.Module):
             cond: embedded conditions with T = 1.
             context: `KVCache.context` of the sessions.
             run_stack: calls the blocks; a cache may stand here.
+            modulation: of this step, where those of all steps were made at once.
 
         Returns:
             Predicted clean latents [B, V, C, h, w], float32.
         """
-        return self._present(x, step, cond, context, "denoise", run_stack)
+        modulation = modulation or self.modulations([step], cond)[0]
+        return self._present(x, step, modulation, cond, context, "denoise", run_stack)
+
+    def modulations(self, steps: Sequence[Step], cond: Embedded) -> list[Modulation]:
+        """Of the steps of a chunk, `cond` with T = 1: together they cost little more than one."""
+        tau, size = torch.tensor([(step.tau, step.size) for step in steps], device=cond.vector.device).T
+        level = self._noise_vector(tau, size)[:, None, None, None]  # S 1 1 1 D
+        return [Modulation(*parts) for parts in zip(*self._modulation(level, cond), strict=True)]
 
     def kv_update(
         self,
@@ -87,7 +104,8 @@ class DiT(nn.Module):
     ) -> None:
         """Write clean latents [B, V, C, h, w] into the rolling KV, `ahead` (int64 [B]) latent frames after the last."""
         context = cache.context(rows, ahead).recording()
-        self._present(x, step, cond, context, "kv_update", run_stack)
+        modulation = self.modulations([step], cond)[0]
+        self._present(x, step, modulation, cond, context, "kv_update", run_stack)
         assert context.recorder is not None
         cache.commit(rows, *context.recorder.stacked(), ahead)
 
@@ -95,7 +113,8 @@ class DiT(nn.Module):
         """Make clean latents [B, V, C, h, w] the sinks of their sessions."""
         recorder = KVRecorder()
         memory = SinkMemory(self.config.temporal_dims, recorder)
-        self._present(x, step, cond, memory, "kv_update", plain_run_stack)
+        modulation = self.modulations([step], cond)[0]
+        self._present(x, step, modulation, cond, memory, "kv_update", plain_run_stack)
         cache.write_sink(rows, *recorder.stacked())
 
     def forward(
@@ -117,7 +136,8 @@ class DiT(nn.Module):
         tokens = x.shape[-2] * x.shape[-1]
         config = self.config
         memory = SequenceMemory.build(times, tokens, config.temporal_dims, config.window, sink)
-        return self._run(x, tau, size, cond, memory, 0, "denoise", plain_run_stack)
+        modulation = self._modulation(self._noise_vector(tau, size)[:, None], cond)
+        return self._run(x, modulation, cond, memory, PassId(0, "denoise"), plain_run_stack)
 
     def new_cache(
         self,
@@ -133,34 +153,37 @@ class DiT(nn.Module):
         return KVCache(shape, slots, dtype, device)
 
     def _present(
-        self, x: Tensor, step: Step, cond: Embedded, memory: Memory, role: Role, run_stack: RunStack
+        self,
+        x: Tensor,
+        step: Step,
+        modulation: Modulation,
+        cond: Embedded,
+        memory: Memory,
+        role: Role,
+        run_stack: RunStack,
     ) -> Tensor:
         """One latent frame per session, all at the same step."""
-        tau, size = (x.new_full((x.shape[0], 1), value) for value in (step.tau, step.size))
-        return self._run(x[:, :, None], tau, size, cond, memory, step.number, role, run_stack)[
-            :, :, 0
-        ].float()
+        identity = PassId(step.number, role)
+        return self._run(x[:, :, None], modulation, cond, memory, identity, run_stack)[:, :, 0].float()
 
     def _run(
         self,
         x: Tensor,
-        tau: Tensor,
-        size: Tensor,
+        modulation: Modulation,
         cond: Embedded,
         memory: Memory,
-        step: int,
-        role: Role,
+        identity: PassId,
         run_stack: RunStack,
     ) -> Tensor:
         rows, columns = x.shape[-2:]
         dtype = cond.tokens.dtype
-        tokens = x.flatten(-2).transpose(-1, -2).flatten(2, 3).to(self.patch.weight.dtype)  # B V L C
-        h = self.patch(tokens).to(dtype) + cond.tokens
-        vector = F.silu(cond.vector + self._noise_vector(tau, size)[:, None])  # B V T D
+        tokens = x.flatten(-2).transpose(-1, -2).flatten(2, 3)  # B V L C
+        # Contiguous, or the product becomes one per camera.
+        h = self.patch(tokens.contiguous().to(self.patch.weight.dtype)).to(dtype) + cond.tokens
 
         def inputs() -> BlockInputs:
             return BlockInputs(
-                modulation=self.modulation(vector).to(dtype),
+                modulation=self.modulation(modulation.vector).to(dtype),
                 grid=self._grid(rows, columns, x.shape[2], x.device),
                 directions=cond.directions,
                 neighbours=cond.neighbours,
@@ -171,13 +194,18 @@ class DiT(nn.Module):
         # a compiler does not see through `cache`, and would make them once per block.
         asked = cache(inputs) if run_stack is not plain_run_stack else constant(inputs())
         residuals = [BlockResidual(cast(Block, block), asked) for block in self.blocks]
-        h = run_stack(residuals, h, PassId(step, role))
-        shift, scale = per_token(self.final_modulation(vector), h.shape[2]).chunk(2, dim=-1)
+        h = run_stack(residuals, h, identity)
+        shift, scale = (per_token(part, h.shape[2]) for part in (modulation.shift, modulation.scale))
         clean = self.head(modulate(h, shift, scale))  # B V L C
         return clean.unflatten(2, (-1, rows, columns)).movedim(-1, -3).float() + cond.guess.float()
 
+    def _modulation(self, level: Tensor, cond: Embedded) -> Modulation:
+        """From noise levels and step sizes [..., B, 1, T, D], or what spreads to that; more axes may lead."""
+        vector = F.silu(cond.vector + level)
+        return Modulation(vector, *self.final_modulation(vector).chunk(2, dim=-1))
+
     def _noise_vector(self, tau: Tensor, size: Tensor) -> Tensor:
-        """Noise level and step size [B, T] -> [B, T, D]."""
+        """Noise level and step size [...] -> [..., D]."""
         weight = self.step_size.weight
         level = self.noise_level(_fourier(tau, weight.shape[1]).to(weight.dtype))
         return level + self.step_size(_size_index_of(size))
