@@ -54,6 +54,7 @@ class ChunkLoop:
         self._device, self._dtype, self._noise_hold = device, dtype, noise_hold
         self._conditions = ConditionBuilder(model.config, self._encode_carried, device, dtype)
         self._pools: dict[int, Pool] = {}
+        self._levels: dict[int, Tensor] = {}  # of each number of steps
         self.caches = BlockCaches(model.config, cache, dtype, device)
 
     def open_on(self, session: Session, rig: Rig, images: Tensor) -> None:
@@ -199,7 +200,9 @@ class ChunkLoop:
         ahead = torch.tensor([place.ahead for place in places], device=self._device)
         context = self._pools[kind.views].kv.context(rows, ahead)
         dit, steps = self._model.dit, schedule(kind.steps)
-        modulations = dit.modulations(steps, embedded)
+        if kind.steps not in self._levels:
+            self._levels[kind.steps] = dit.levels(steps)
+        modulations = dit.modulations(self._levels[kind.steps], embedded)
         return sample(
             lambda x, step: dit.denoise(x, step, embedded, context, run_stack, modulations[step.number]),
             torch.stack(noise).to(self._device),

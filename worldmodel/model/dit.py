@@ -83,14 +83,18 @@ class DiT(nn.Module):
         Returns:
             Predicted clean latents [B, V, C, h, w], float32.
         """
-        modulation = modulation or self.modulations([step], cond)[0]
+        modulation = modulation or self.modulations(self.levels([step]), cond)[0]
         return self._present(x, step, modulation, cond, context, "denoise", run_stack)
 
-    def modulations(self, steps: Sequence[Step], cond: Embedded) -> list[Modulation]:
-        """Of the steps of a chunk, `cond` with T = 1: together they cost little more than one."""
-        tau, size = torch.tensor([(step.tau, step.size) for step in steps], device=cond.vector.device).T
-        level = self._noise_vector(tau, size)[:, None, None, None]  # S 1 1 1 D
-        return [Modulation(*parts) for parts in zip(*self._modulation(level, cond), strict=True)]
+    def levels(self, steps: Sequence[Step]) -> Tensor:
+        """Noise levels and step sizes as the network sees them, [S, D]: a matter of the weights alone."""
+        tau, size = torch.tensor([(step.tau, step.size) for step in steps], device=self.patch.weight.device).T
+        return self._noise_vector(tau, size)
+
+    def modulations(self, levels: Tensor, cond: Embedded) -> list[Modulation]:
+        """Of all steps of a chunk, `cond` with T = 1: together they cost little more than one."""
+        made = self._modulation(levels[:, None, None, None], cond)
+        return [Modulation(*parts) for parts in zip(*made, strict=True)]
 
     def kv_update(
         self,
@@ -104,7 +108,7 @@ class DiT(nn.Module):
     ) -> None:
         """Write clean latents [B, V, C, h, w] into the rolling KV, `ahead` (int64 [B]) latent frames after the last."""
         context = cache.context(rows, ahead).recording()
-        modulation = self.modulations([step], cond)[0]
+        modulation = self.modulations(self.levels([step]), cond)[0]
         self._present(x, step, modulation, cond, context, "kv_update", run_stack)
         assert context.recorder is not None
         cache.commit(rows, *context.recorder.stacked(), ahead)
@@ -113,7 +117,7 @@ class DiT(nn.Module):
         """Make clean latents [B, V, C, h, w] the sinks of their sessions."""
         recorder = KVRecorder()
         memory = SinkMemory(self.config.temporal_dims, recorder)
-        modulation = self.modulations([step], cond)[0]
+        modulation = self.modulations(self.levels([step]), cond)[0]
         self._present(x, step, modulation, cond, memory, "kv_update", plain_run_stack)
         cache.write_sink(rows, *recorder.stacked())
 

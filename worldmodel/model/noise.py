@@ -6,6 +6,7 @@ session's noise does not depend on which other sessions share its batch, nor on 
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -28,10 +29,13 @@ def chunk_noise(seed: int, cycle: int, cameras: Sequence[str], shape: tuple[int,
     return torch.from_numpy(np.stack(streams))
 
 
+@lru_cache(maxsize=256)  # the chunks of a cycle ask for the same
 def camera_noise(seed: int, cycle: int, camera: str, shape: tuple[int, int, int]) -> np.ndarray:
-    """Noise of one camera in one cycle, float32 [C, h, w]. The element index is the counter's fourth coordinate."""
+    """Noise of one camera in one cycle, read-only float32 [C, h, w]. The element index is the counter's fourth coordinate."""
     mask = (1 << 64) - 1
     key = [seed & mask, zlib.crc32(camera.encode())]
     # The low word counts within the stream; the higher words separate cycles.
     bits = np.random.Philox(key=key, counter=[0, cycle & mask, 0, 0])
-    return np.random.Generator(bits).standard_normal(shape, dtype=np.float32)
+    noise = np.random.Generator(bits).standard_normal(shape, dtype=np.float32)
+    noise.flags.writeable = False
+    return noise
