@@ -51,6 +51,36 @@ def test_pictures_are_carried_as_the_naive_path_warps_them(cameras: tuple[Camera
     assert away < 0.05 * unmoved
 
 
+@pytest.mark.parametrize("cameras", [(FRONT,), (FRONT, LEFT), (FISHEYE, LEFT, FRONT)])
+def test_points_are_found_where_the_dense_search_finds_them(cameras: tuple[Camera, ...]) -> None:
+    coarse, _ = geometries(*cameras)
+    rigs = CameraTensors.stack([coarse, coarse])
+    ground = ground_depth(coarse)[None].expand(2, -1, -1, -1).clamp(max=60.0)
+    before = torch.where(
+        torch.rand(ground.shape, generator=torch.Generator().manual_seed(0)) < 0.2, 7.0, ground
+    )
+    poses = torch.cat([POSE, -2 * POSE])  # of two sessions
+    depth = ground[:, :, None]
+    away, camera, seen = trace(
+        Moment(torch.zeros(2, len(cameras), 3, 1, 1), before), depth, poses, rigs, None
+    )
+    rays = rigs.rays.movedim(-1, 2)  # something to recognise what was looked at by
+    naive = reproject(rays, before, depth, poses, rigs)
+    assert 0.3 < seen.float().mean() < 1
+    torch.testing.assert_close(seen.float(), naive[:, :, :, 3])
+    row, column = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(48) + 0.5, indexing="ij")
+    grid = (away + torch.stack([column, row])) * torch.tensor([2 / 48, 2 / 32])[:, None, None] - 1
+    sources = rays[torch.arange(2)[:, None, None, None, None], camera]  # B V F h w 3 h w
+    b, v, f, y, x = seen.nonzero()[::7].unbind(1)
+    found = torch.nn.functional.grid_sample(
+        sources[b, v, f, y, x],
+        grid[b, v, f, :, y, x][:, None, None],
+        padding_mode="border",
+        align_corners=False,
+    )[:, :, 0, 0]
+    torch.testing.assert_close(found, naive[b, v, f, :3, y, x], atol=1e-4, rtol=0)
+
+
 def test_standing_still_gives_every_pixel_back() -> None:
     coarse, _ = geometries(FRONT, LEFT)
     images, depth = torch.rand(1, 2, 3, 128, 192), ground_depth(coarse)[None]

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from worldmodel.model.blocks import Part, PassId, plain_run_stack
+from worldmodel.model.blocks import Part, plain_run_stack
 from worldmodel.model.conditioning import APPEARANCE_DIMS, MOTION_DIMS, Conditions
 from worldmodel.model.config import DiTConfig
 from worldmodel.model.dit import DiT, commit_step
 from worldmodel.model.kv_cache import KVCache
-from worldmodel.model.sampler import Step
+from worldmodel.model.sampler import Step, schedule
 from worldmodel.model.sequence_memory import block_causal_mask
 
 VIEWS, ROWS, COLUMNS, CHANNELS, LAYOUT = 3, 2, 3, 4, 2
@@ -90,6 +90,22 @@ def test_the_rolling_kv_gives_what_a_full_block_causal_sequence_gives(model: DiT
     naive = model(x, tau, size, model.embed(cond), times, sink=True)[:, :, -1]
 
     torch.testing.assert_close(fast, naive, rtol=1e-4, atol=1e-4)
+
+
+def test_modulations_of_all_steps_at_once_are_those_of_each(model: DiT) -> None:
+    x, cond = torch.randn(2, VIEWS, 3, CHANNELS, ROWS, COLUMNS), conditions(2, 3)
+    cache = new_cache(model)
+    fill(model, cache, [0, 1], x, cond, [1])
+    embedded = model.embed(latent(cond, 2))
+    context = cache.context([0, 1], torch.ones(2, dtype=torch.int64))
+    together = model.modulations(model.levels(schedule(4)), embedded)
+    made = [
+        model.denoise(x[:, :, 2], step, embedded, context, modulation=together[step.number])
+        for step in schedule(4)
+    ]
+    for step, latents in zip(schedule(4), made, strict=True):
+        torch.testing.assert_close(latents, model.denoise(x[:, :, 2], step, embedded, context))
+    assert not torch.allclose(made[0], made[1])
 
 
 def test_denoise_never_writes_the_kv_and_kv_update_does(model: DiT) -> None:
@@ -199,18 +215,18 @@ def test_a_reset_slot_behaves_like_a_new_one(model: DiT) -> None:
     torch.testing.assert_close(*results)
 
 
-def test_the_seam_around_the_blocks_sees_all_with_the_identity_of_the_pass_and_can_narrow_to_some_sessions(
+def test_the_seam_around_the_blocks_sees_all_with_the_step_and_can_narrow_to_some_sessions(
     model: DiT,
 ) -> None:
     x, cond = torch.randn(2, VIEWS, 2, CHANNELS, ROWS, COLUMNS), conditions(2, 2)
     cache = new_cache(model)
     fill(model, cache, [0, 1], x, cond, [1])
     embedded, ahead = model.embed(latent(cond, 1)), torch.ones(2, dtype=torch.int64)
-    seen: list[tuple[PassId, int]] = []
+    seen: list[tuple[int, int]] = []
     rows = torch.tensor([1])
 
-    def watching(residuals, h, identity):
-        seen.append((identity, len(residuals)))
+    def watching(residuals, h, step):
+        seen.append((step, len(residuals)))
         for residual in residuals:
             some, all_rows = residual(h[rows], Part(h, rows)), residual(h)
             torch.testing.assert_close(some, all_rows[rows], rtol=1e-4, atol=1e-4)
@@ -221,7 +237,7 @@ def test_the_seam_around_the_blocks_sees_all_with_the_identity_of_the_pass_and_c
         model.denoise(x[:, :, 1], Step(2, 0.5, 0.25), embedded, cache.context([0, 1], ahead), run_stack)
         for run_stack in (watching, plain_run_stack)
     ]
-    assert seen == [(PassId(2, "denoise"), CONFIG.depth)]
+    assert seen == [(2, CONFIG.depth)]
     assert torch.equal(*results)
 
 

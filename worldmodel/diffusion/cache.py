@@ -24,7 +24,7 @@ from xcache_core.reuse import Transport
 from xcache_core.transaction import Transaction
 
 from ..engine import EngineError
-from ..model.blocks import Part, PassId, Residual, crosses
+from ..model.blocks import Part, Residual, crosses
 from ..model.config import FRAMES, DiTConfig, ModelConfig
 from ..model.cycle import CyclePlace
 from ..rig import Rig
@@ -184,12 +184,12 @@ class CachedChunk:
             transport=transport,
         )
 
-    def __call__(self, residuals: Sequence[Residual], x: Tensor, identity: PassId) -> Tensor:
+    def __call__(self, residuals: Sequence[Residual], x: Tensor, step: int) -> Tensor:
         """See `RunStack`: a block is asked for the sessions, views or regions that need it, and for no others."""
         stages = residuals
         if self._cache.choice.apart:
             stages = [stage for residual in residuals for stage in residual.stages]
-        return self._passes[identity.step].run_stack([_asked_for(stage) for stage in stages], x)
+        return self._passes[step].run_stack([_asked_for(stage) for stage in stages], x)
 
     def telemetry(self) -> list[dict[str, Any]]:
         """What happened in each session, once every step is done.

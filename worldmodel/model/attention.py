@@ -34,6 +34,14 @@ class Memory(Protocol):
         ...
 
 
+class Recording(Memory, Protocol):
+    """A memory that takes down the keys and values of a pass."""
+
+    def record(self, k: Tensor, v: Tensor) -> None:
+        """Those of the next block, as `attend` gets them."""
+        ...
+
+
 class SelfAttention(nn.Module):
     """Spatio-temporal attention of each view over its own tokens."""
 
@@ -49,6 +57,11 @@ class SelfAttention(nn.Module):
         q, k, v = _split(self.qkv(x), self.heads)
         q, k = (_rotate_tail(norm(part), grid) for norm, part in ((self.q_norm, q), (self.k_norm, k)))
         return self.out(_join(memory.attend(block, q, k, v)))
+
+    def record(self, x: Tensor, grid: Table, memory: Recording) -> None:
+        """Only leave keys and values of [B, V, L, D] in the memory."""
+        k, v = (_heads(part, self.heads) for part in _project(self.qkv, x, 1, 3).chunk(2, dim=-1))
+        memory.record(_rotate_tail(self.k_norm(k), grid), v)
 
     def some(
         self, x: Tensor, view: Tensor, tokens: Tensor, block: int, grid: Table, memory: Memory

@@ -3,23 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Literal, NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import CrossViewAttention, Memory, SelfAttention, Table
+from .attention import CrossViewAttention, Memory, Recording, SelfAttention, Table
 from .config import DiTConfig
-
-Role = Literal["denoise", "kv_update"]
-
-
-class PassId(NamedTuple):
-    """Which pass over the blocks this is. Passed in, never counted."""
-
-    step: int  # denoising step; the number of steps for the KV-update pass
-    role: Role
 
 
 @dataclass(frozen=True)
@@ -64,11 +55,12 @@ class Residual(Protocol):
         ...
 
 
-# Runs all blocks in order: x + residual(x) of each, or whatever stands in for it. A cache replaces this function.
-RunStack = Callable[[Sequence[Residual], Tensor, PassId], Tensor]
+# Runs all blocks in order at a denoising step: x + residual(x) of each, or whatever stands in for it. A cache replaces this
+# function; the step is passed in, never counted.
+RunStack = Callable[[Sequence[Residual], Tensor, int], Tensor]
 
 
-def plain_run_stack(residuals: Sequence[Residual], x: Tensor, identity: PassId) -> Tensor:
+def plain_run_stack(residuals: Sequence[Residual], x: Tensor, step: int) -> Tensor:
     """Compute every block for every session."""
     for residual in residuals:
         x = x + residual(x)
@@ -130,6 +122,11 @@ class Block(nn.Module):
             raise ValueError("expected whole sessions, got single views: compute attend and mix apart")
         attended = self.attend(x, inputs)
         return attended + self.mix(x + attended, inputs)
+
+    def record(self, x: Tensor, inputs: BlockInputs, memory: Recording) -> None:
+        """Leave keys and values in a memory and compute nothing else: enough of the last block, of which nobody wants more."""
+        shift, scale, _ = self._modulation(inputs, x.shape[2], 0)
+        self.attention.record(modulate(x, shift, scale), inputs.grid, memory)
 
     def attend(self, x: Tensor, inputs: BlockInputs) -> Tensor:
         """First stage: what attention over time adds. Views do not see each other."""

@@ -12,13 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Memory
+from .attention import Memory, Recording
 from .blocks import (
     Block,
     BlockInputs,
     BlockResidual,
-    PassId,
-    Role,
     RunStack,
     modulate,
     per_token,
@@ -84,7 +82,7 @@ class DiT(nn.Module):
             Predicted clean latents [B, V, C, h, w], float32.
         """
         modulation = modulation or self.modulations(self.levels([step]), cond)[0]
-        return self._present(x, step, modulation, cond, context, "denoise", run_stack)
+        return self._run(x[:, :, None], modulation, cond, context, step.number, run_stack)[:, :, 0]
 
     def levels(self, steps: Sequence[Step]) -> Tensor:
         """Noise levels and step sizes as the network sees them, [S, D]: a matter of the weights alone."""
@@ -104,21 +102,17 @@ class DiT(nn.Module):
         cache: KVCache,
         rows: Sequence[int],
         ahead: Tensor,
-        run_stack: RunStack = plain_run_stack,
     ) -> None:
         """Write clean latents [B, V, C, h, w] into the rolling KV, `ahead` (int64 [B]) latent frames after the last."""
         context = cache.context(rows, ahead).recording()
-        modulation = self.modulations(self.levels([step]), cond)[0]
-        self._present(x, step, modulation, cond, context, "kv_update", run_stack)
+        self._record(x, step, cond, context)
         assert context.recorder is not None
         cache.commit(rows, *context.recorder.stacked(), ahead)
 
     def write_sink(self, x: Tensor, step: Step, cond: Embedded, cache: KVCache, rows: Sequence[int]) -> None:
         """Make clean latents [B, V, C, h, w] the sinks of their sessions."""
         recorder = KVRecorder()
-        memory = SinkMemory(self.config.temporal_dims, recorder)
-        modulation = self.modulations(self.levels([step]), cond)[0]
-        self._present(x, step, modulation, cond, memory, "kv_update", plain_run_stack)
+        self._record(x, step, cond, SinkMemory(self.config.temporal_dims, recorder))
         cache.write_sink(rows, *recorder.stacked())
 
     def forward(
@@ -141,7 +135,7 @@ class DiT(nn.Module):
         config = self.config
         memory = SequenceMemory.build(times, tokens, config.temporal_dims, config.window, sink)
         modulation = self._modulation(self._noise_vector(tau, size)[:, None], cond)
-        return self._run(x, modulation, cond, memory, PassId(0, "denoise"), plain_run_stack)
+        return self._run(x, modulation, cond, memory, 0, plain_run_stack)
 
     def new_cache(
         self,
@@ -156,19 +150,13 @@ class DiT(nn.Module):
         shape = KVShape(config.depth, views, config.heads, config.window, tokens, config.temporal_dims)
         return KVCache(shape, slots, dtype, device)
 
-    def _present(
-        self,
-        x: Tensor,
-        step: Step,
-        modulation: Modulation,
-        cond: Embedded,
-        memory: Memory,
-        role: Role,
-        run_stack: RunStack,
-    ) -> Tensor:
-        """One latent frame per session, all at the same step."""
-        identity = PassId(step.number, role)
-        return self._run(x[:, :, None], modulation, cond, memory, identity, run_stack)[:, :, 0].float()
+    def _record(self, x: Tensor, step: Step, cond: Embedded, memory: Recording) -> None:
+        """Keys and values of one latent frame per session [B, V, C, h, w]; of the last block nothing else is needed."""
+        h = self._tokens(x[:, :, None], cond)
+        inputs = self._inputs(x, self.modulations(self.levels([step]), cond)[0], cond, memory)
+        for block in self.blocks[:-1]:
+            h = h + block(h, inputs)
+        cast(Block, self.blocks[-1]).record(h, inputs, memory)
 
     def _run(
         self,
@@ -176,32 +164,39 @@ class DiT(nn.Module):
         modulation: Modulation,
         cond: Embedded,
         memory: Memory,
-        identity: PassId,
+        step: int,
         run_stack: RunStack,
     ) -> Tensor:
-        rows, columns = x.shape[-2:]
-        dtype = cond.tokens.dtype
-        tokens = x.flatten(-2).transpose(-1, -2).flatten(2, 3)  # B V L C
-        # Contiguous, or the product becomes one per camera.
-        h = self.patch(tokens.contiguous().to(self.patch.weight.dtype)).to(dtype) + cond.tokens
+        """[B, V, T, C, h, w] -> the same, float32."""
 
         def inputs() -> BlockInputs:
-            return BlockInputs(
-                modulation=self.modulation(modulation.vector).to(dtype),
-                grid=self._grid(rows, columns, x.shape[2], x.device),
-                directions=cond.directions,
-                neighbours=cond.neighbours,
-                memory=memory,
-            )
+            return self._inputs(x, modulation, cond, memory)
 
         # Made when first asked for: a pass that skips all blocks needs none. A pass that runs all of them makes them here:
         # a compiler does not see through `cache`, and would make them once per block.
         asked = cache(inputs) if run_stack is not plain_run_stack else constant(inputs())
         residuals = [BlockResidual(cast(Block, block), asked) for block in self.blocks]
-        h = run_stack(residuals, h, identity)
+        h = run_stack(residuals, self._tokens(x, cond), step)
         shift, scale = (per_token(part, h.shape[2]) for part in (modulation.shift, modulation.scale))
         clean = self.head(modulate(h, shift, scale))  # B V L C
-        return clean.unflatten(2, (-1, rows, columns)).movedim(-1, -3).float() + cond.guess.float()
+        return clean.unflatten(2, (-1, *x.shape[-2:])).movedim(-1, -3).float() + cond.guess.float()
+
+    def _tokens(self, x: Tensor, cond: Embedded) -> Tensor:
+        """What the first block gets of [B, V, T, C, h, w]: [B, V, L, D]."""
+        tokens = x.flatten(-2).transpose(-1, -2).flatten(2, 3)
+        # Contiguous, or the product becomes one per camera.
+        return self.patch(tokens.contiguous().to(self.patch.weight.dtype)).to(cond.tokens.dtype) + cond.tokens
+
+    def _inputs(self, x: Tensor, modulation: Modulation, cond: Embedded, memory: Memory) -> BlockInputs:
+        """What all blocks of a pass over x [B, V, ..., h, w] share."""
+        (rows, columns), latents = x.shape[-2:], modulation.vector.shape[2]
+        return BlockInputs(
+            modulation=self.modulation(modulation.vector).to(cond.tokens.dtype),
+            grid=self._grid(rows, columns, latents, x.device),
+            directions=cond.directions,
+            neighbours=cond.neighbours,
+            memory=memory,
+        )
 
     def _modulation(self, level: Tensor, cond: Embedded) -> Modulation:
         """From noise levels and step sizes [..., B, 1, T, D], or what spreads to that; more axes may lead."""

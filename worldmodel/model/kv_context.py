@@ -34,9 +34,9 @@ class KVContext:
 
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `Memory.attend`."""
-        q, k = self._now(q), self._now(k)
         if self.recorder is not None:
-            self.recorder.add(k, v)
+            self.record(k, v)
+        q, k = self._now(q), self._now(k)
         keys, values = self._past(self.k[block]), self._past(self.v[block])
         keys[..., -k.shape[-2] :, :] = k
         values[..., -k.shape[-2] :, :] = v
@@ -44,6 +44,11 @@ class KVContext:
         if mask is not None:
             mask = mask.expand(-1, q.shape[1], -1, q.shape[-2], -1)
         return sdpa(q, keys.to(q.dtype), values.to(q.dtype), mask)
+
+    def record(self, k: Tensor, v: Tensor) -> None:
+        """See `Recording.record`."""
+        assert self.recorder is not None
+        self.recorder.add(self._now(k), v)
 
     def select(self, rows: Tensor, views: Tensor | None = None) -> "KVContext":
         """See `Memory.select`: nothing is copied until a block attends, and then that block's part only.
@@ -115,8 +120,12 @@ class SinkMemory:
 
     def attend(self, block: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `Memory.attend`."""
-        self.recorder.add(k, v)
+        self.record(k, v)
         return sdpa(q, ageless(k, self.temporal_dims), v)
+
+    def record(self, k: Tensor, v: Tensor) -> None:
+        """See `Recording.record`."""
+        self.recorder.add(k, v)
 
     def select(self, rows: Tensor, views: Tensor | None = None) -> "SinkMemory":
         """Refused: a pass that writes is always whole."""
