@@ -38,7 +38,6 @@ def main() -> None:
     stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (unbuffered: its lock would block the exit)
     config = read_config(stdin)
     _die_with_parent(stdin)
-    keep_freed_memory()
     run(config, zmq.Context())
     logging.shutdown()
     os._exit(0)  # the daemon threads hold sockets; nothing is left to save
@@ -46,6 +45,7 @@ def main() -> None:
 
 def run(config: WorkerConfig, context: zmq.Context[Any]) -> None:
     """Load the engine and work until told to stop."""
+    keep_freed_memory()
     if ":" not in config.engine.get("name", ""):  # an engine of the user's own may want what is left out
         _leave_out_environments()
     from .worker import Worker

@@ -87,14 +87,22 @@ def trace(
     else:
         pixel, open_ = pixel_poses(points, poses, moment.boxes, boxes)
         points = moved(points, pixel)
-    own = _centres(depth)[:, None].expand(2, depth.shape[:3].numel(), *depth.shape[3:]).flatten(1)  # 2 P
-    view = torch.arange(depth.shape[:2].numel(), device=depth.device)  # of all rigs in a row
-    view = view.repeat_interleave(depth.shape[2:].numel())  # P
+    return _search(points, open_, moment.depth, cameras)
+
+
+def _search(
+    points: Tensor, open_: Tensor, seen_depth: Tensor, cameras: CameraTensors
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Look for points [B, V, F, h, w, 3] in one camera after another, for those that are open and not found yet; see `trace`."""
+    shape = points.shape[:-1]
+    own = _centres(open_)[:, None].expand(2, shape[:3].numel(), *shape[3:]).flatten(1)  # 2 P
+    view = torch.arange(shape[:2].numel(), device=points.device)  # of all rigs in a row
+    view = view.repeat_interleave(shape[2:].numel())  # P
     place, camera = own.clone(), view.clone()
     seen = torch.zeros_like(view, dtype=torch.bool)
     points, lenses = points.flatten(0, -2).T.contiguous(), cameras.lenses.flatten(1)
-    inverse = inverse_depth(moment.depth).flatten(0, 1)
-    first = torch.arange(len(depth), device=depth.device)[:, None] * depth.shape[1]  # B 1
+    inverse = inverse_depth(seen_depth).flatten(0, 1)
+    first = torch.arange(shape[0], device=points.device)[:, None] * shape[1]  # B 1
     wanted = open_.flatten().nonzero()[:, 0]
     for candidate in (cameras.sources + first[..., None]).flatten(0, 1).unbind(-1):
         source = candidate.index_select(0, view.index_select(0, wanted))
@@ -102,8 +110,8 @@ def trace(
         hits = wanted[found]
         place[:, hits], camera[hits], seen[hits] = there, source[found], True
         wanted = wanted[~seen[wanted]]
-    away = (place - own).unflatten(1, depth.shape).movedim(0, 3)
-    return away, camera.view(depth.shape) % depth.shape[1], seen.view(depth.shape)
+    away = (place - own).unflatten(1, shape).movedim(0, 3)
+    return away, camera.view(shape) % shape[1], seen.view(shape)
 
 
 def _find(inverse: Tensor, points: Tensor, source: Tensor, lenses: Tensor) -> tuple[Tensor, Tensor]:

@@ -178,9 +178,8 @@ class CarriedDetail(nn.Module):
         cells = carried.cells.to(x.dtype)
         valid = _frames_of(carried.valid).to(x.dtype, memory_format=torch.channels_last)
         share = torch.sigmoid(self.share(x)).unflatten(1, (FRAMES, 1, PIXELS)) * valid[:, :, None, None]
-        detail = smooth(-carried.means.to(x.dtype)).add_(
-            cells
-        )  # in place: new memory costs more than the sums
+        # In place: new memory costs more than the sums.
+        detail = smooth(-carried.means.to(x.dtype)).add_(cells)
         return detail.unflatten(1, (FRAMES, 3, PIXELS)).mul_(share).flatten(1, 3)
 
 
