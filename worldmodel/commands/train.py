@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     train.command("encode")(encode)
     train.command("tokenizer")(tokenizer)
     train.command("decoder")(decoder)
+    train.command("depth")(depth)
     train.command("dynamics")(dynamics)
     train.command("assemble")(assemble)
     train.command("average")(average)
@@ -79,6 +80,13 @@ def decoder(config: Config, out: Out = None, minutes: Minutes = None, resume: Re
     from ..training.runs import train_decoder
 
     typer.echo(train_decoder(config, out, minutes, resume))
+
+
+def depth(config: Config, out: Out = None, minutes: Minutes = None, resume: Resume = False) -> None:
+    """Train the network that sessions without layout know distances by, on encoded clips that kept their frames."""
+    from ..training.runs import train_depth
+
+    typer.echo(train_depth(config, out, minutes, resume))
 
 
 def dynamics(config: Config, out: Out = None, minutes: Minutes = None, resume: Resume = False) -> None:

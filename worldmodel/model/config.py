@@ -56,6 +56,14 @@ class DiTConfig:
 
 
 @dataclass(frozen=True)
+class DepthConfig:
+    """Small U-net that estimates depth from a picture."""
+
+    widths: tuple[int, ...] = (64, 96, 160)  # at 1/4, 1/8 and 1/16 of the camera resolution
+    blocks: int = 1  # residual blocks per resolution, on the way down and on the way up
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A whole world model: what it looks at, its two networks, and how it is sampled by default."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from ..model.config import ConfigError, DiTConfig, TokenizerConfig, from_mapping
+from ..model.config import ConfigError, DepthConfig, DiTConfig, TokenizerConfig, from_mapping
 from ..preset_files import preset_path
 
 
@@ -80,6 +80,16 @@ class DecoderRun(RunConfig):
     move_encoder: bool = False  # train the encoder too
     latent_weight: float = 0.01  # of the squared distance of its latents from those in the clips
     detail_weight: float = 3.0  # extra weight of paint and agents
+
+
+@dataclass(frozen=True)
+class DepthRun(RunConfig):
+    """Train the network that estimates depth from pictures."""
+
+    tokenizer: str = ""  # checkpoint of the tokeniser that encoded the clips, or of a world model that has it
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    made_share: float = 0.5  # of the pictures: after the tokeniser, not as rendered
+    degrade: float = 0.7  # share of pictures that are degraded as rollouts degrade them
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ..model.checkpoint import CheckpointError
 from .clips import Clip, open_clips
-from .config import DecoderRun, DynamicsRun, RunConfig, TokenizerRun, check_run, load_run
+from .config import DecoderRun, DepthRun, DynamicsRun, RunConfig, TokenizerRun, check_run, load_run
 from .decoder_task import DecoderTask
+from .depth_task import DepthTask
 from .dynamics_task import DynamicsTask
 from .encode import encoded_by
 from .tokenizer_file import latent_digest, load_tokenizer
@@ -46,6 +47,15 @@ def train_decoder(
     assert isinstance(run, DecoderRun)
     clips, held_out = _encoded_clips(run.data, run.tokenizer)
     return train(DecoderTask(run, clips, held_out, detail_channels(clips[0])), run, resume)
+
+
+def train_depth(
+    config: str, out: str | None = None, minutes: float | None = None, resume: bool = False
+) -> Path:
+    """Run a training of the depth network; returns the checkpoint."""
+    run = _overridden(load_run(DepthRun, config), out, minutes)
+    assert isinstance(run, DepthRun)
+    return train(DepthTask(run, *_encoded_clips(run.data, run.tokenizer)), run, resume)
 
 
 def train_dynamics(
