@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from worldmodel.model.dit import channels_innermost
 from worldmodel.model.noise import camera_noise, chunk_noise
 from worldmodel.model.sampler import sample, schedule
 
@@ -59,3 +60,12 @@ def test_noise_is_gaussian_and_never_changes_between_versions() -> None:
 def test_neighbouring_cycles_do_not_share_parts_of_their_streams() -> None:
     first, second = (camera_noise(1, cycle, "front", (1, 64, 64)).ravel() for cycle in (0, 1))
     assert not set(first.tolist()) & set(second.tolist())
+
+
+def test_noise_laid_out_as_tokens_are_is_the_same_noise_and_stays_so_from_step_to_step() -> None:
+    noise = chunk_noise(7, 3, ["front", "rear"], SHAPE)[None]
+    laid_out = channels_innermost(noise)
+    assert torch.equal(laid_out, noise)
+    stepped = sample(lambda x, step: channels_innermost(x * 0.5), laid_out, schedule(4))
+    for x in (laid_out, stepped):
+        assert x.flatten(-2).transpose(-1, -2).is_contiguous()

@@ -11,7 +11,7 @@ from ..model.blocks import RunStack, plain_run_stack
 from ..model.conditioning import Conditions, Embedded
 from ..model.config import FRAMES
 from ..model.cycle import CyclePlace, place_of
-from ..model.dit import commit_step
+from ..model.dit import channels_innermost, commit_step
 from ..model.history import History
 from ..model.noise import chunk_noise
 from ..model.sampler import sample, schedule
@@ -205,7 +205,7 @@ class ChunkLoop:
         modulations = dit.modulations(self._levels[kind.steps], embedded)
         return sample(
             lambda x, step: dit.denoise(x, step, embedded, context, run_stack, modulations[step.number]),
-            torch.stack(noise).to(self._device),
+            channels_innermost(torch.stack(noise).to(self._device)),
             steps,
         )
 

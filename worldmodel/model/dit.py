@@ -184,8 +184,9 @@ class DiT(nn.Module):
     def _tokens(self, x: Tensor, cond: Embedded) -> Tensor:
         """What the first block gets of [B, V, T, C, h, w]: [B, V, L, D]."""
         tokens = x.flatten(-2).transpose(-1, -2).flatten(2, 3)
-        # Contiguous, or the product becomes one per camera.
-        return self.patch(tokens.contiguous().to(self.patch.weight.dtype)).to(cond.tokens.dtype) + cond.tokens
+        # Contiguous, or the product becomes one per camera; a copy unless x is `channels_innermost`.
+        h = self.patch(tokens.contiguous().to(self.patch.weight.dtype)).to(cond.tokens.dtype)
+        return h.add_(cond.tokens)
 
     def _inputs(self, x: Tensor, modulation: Modulation, cond: Embedded, memory: Memory) -> BlockInputs:
         """What all blocks of a pass over x [B, V, ..., h, w] share."""
@@ -212,6 +213,11 @@ class DiT(nn.Module):
     def _grid(self, rows: int, columns: int, latents: int, device: torch.device) -> tuple[Tensor, Tensor]:
         cos, sin = grid_table(rows, columns, 64 - self.config.temporal_dims, device)
         return cos.repeat(latents, 1), sin.repeat(latents, 1)
+
+
+def channels_innermost(x: Tensor) -> Tensor:
+    """The same numbers [..., C, h, w], laid out as tokens are: a pass then copies nothing to get its tokens."""
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 def constant(value: BlockInputs) -> Callable[[], BlockInputs]:

@@ -8,6 +8,7 @@ Shortcut models: Frans et al. 2410.12557; in this form: Dreamer 4, 2509.24527.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 FINEST_STEPS = 8  # k_max: the finest grid that the network knows step sizes for
@@ -42,5 +43,5 @@ def sample(denoise: Denoiser, noise: Tensor, steps: tuple[Step, ...]) -> Tensor:
     x = noise
     for step in steps:
         clean = denoise(x, step).clamp(-LATENT_CLAMP, LATENT_CLAMP)
-        x = x + (clean - x) * (step.size / (1.0 - step.tau))
+        x = torch.lerp(x, clean, step.size / (1.0 - step.tau))
     return x
