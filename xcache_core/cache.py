@@ -104,6 +104,7 @@ class XCache:
             keys=self.plan.steps if self.method.axis == "chunk" else 1,
             prints=self.plan.blocks if self.method.probe is None else 1,
             previous=self.method.reuse.keeps_previous,
+            sums=self.setup.runs_ahead and dtype == torch.float32,
             policy=self.policy,
             dtype=dtype,
             device=device,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .books import Books
 from .constants import index_on
-from .fingerprint import Fingerprint, fingerprint, group_members, sizes
+from .fingerprint import Fingerprint, Similarity, fingerprint, group_members, sizes
 from .gate import Comparison, Verdict, pad_to_bucket, unmeasured
 from .memory import Memory
 from .method import Setup
@@ -37,8 +37,7 @@ class Decider:
         self._transport = transport if setup.method.reuse.transport else None
         device = books.who.action.device
         self._samples = index_on(self._layout.sampled, device)
-        self._members = group_members(self._layout.tile_groups, device)
-        self._max_deviation = books.who.numbers.max_deviation[t, 0].float()  # [B, 1]
+        self._members = group_members(self._layout.tile_groups, len(self._layout.sampled), device)
 
     def decide(self, b: int, tiles: Tensor) -> Choice:
         """Decide about tiles [B, R, Vt, Nt, C], the input of a block."""
@@ -61,11 +60,17 @@ class Decider:
 
         `tiles` [B, R, Vt, Nt, C] is the input of the first one. All must be free and have been computed in one pass.
         """
-        now, verdict = self._judge_ahead(first, count, tiles)
-        run = slice(first, first + count)
-        reason = torch.maximum(self._books.standing.held[self._t, run], verdict.reason)
-        if self._books.who.has_budget:
-            over = (verdict.drift > self._books.standing.room[self._t, run]) * int(Reason.STALE)
+        books, t, run = self._books, self._t, slice(first, first + count)
+        now, seen = self._look_ahead(first, count, tiles)
+        if self._admits_all(run, seen):
+            books.note(t, run, seen)
+            return count, None
+        key = (books.who.steps[t], first)
+        judged = self._method.gate.judge_ahead(seen, books.standing.tau[t, run], books.max_deviation[t], key)
+        verdict = self._seeing(judged)
+        reason = torch.maximum(books.standing.held[t, run], verdict.reason)
+        if books.who.has_budget:
+            over = (verdict.drift > books.standing.room[t, run]) * int(Reason.STALE)
             reason = torch.maximum(reason, over)
         refused = (reason > 0).flatten(1).any(1).tolist()
         skipped = refused.index(True) if True in refused else count
@@ -114,7 +119,12 @@ class Decider:
         return extrapolate(residual, self._memory.read("previous", b), self._books.standing.a[self._t, b])
 
     def skip_run(self, first: int, count: int, tiles: Tensor) -> Tensor:
-        """Tiles [B, R, Vt, Nt, C] plus the residuals of blocks in a row, rounded as one after another would be."""
+        """Tiles [B, R, Vt, Nt, C] plus the residuals of blocks in a row, rounded as one after another would be; of all
+        blocks plus the sum of them, where that is kept.
+        """
+        total = self._memory.read_sum() if count == self._setup.plan.blocks else None
+        if total is not None:
+            return tiles + total
         residuals = self._memory.read_run("residual", first, count)
         out = tiles + residuals[0]
         for residual in residuals[1:]:
@@ -144,25 +154,41 @@ class Decider:
         if b > 0 and self._method.probe is not None:
             return None, unmeasured(tau)._replace(reason=self._memory.read("probe", 0).clone())
         if not self._books.who.looks:
-            return None, gate.judge(None, tau, self._max_deviation, key)
+            return None, gate.judge(None, tau, self._books.max_deviation[self._t], key)
         now = fingerprint(signal, self._samples)
-        seen = Comparison(now, *self._stored_print(b), self._members, self._action_cosine(b))
-        verdict = self._seeing(gate.judge(seen, tau, self._max_deviation, key))
+        limited = self._books.who.limits_deviation
+        seen = Comparison(now, *self._stored_print(b), self._members, self._action_cosine(b), limited)
+        verdict = self._seeing(gate.judge(seen, tau, self._books.max_deviation[self._t], key))
         if self._method.follow:
             self._memory.keep_print(b, now)
         return now, verdict
 
-    def _judge_ahead(self, first: int, count: int, tiles: Tensor) -> tuple[Fingerprint | None, Verdict]:
-        """The gate's verdict on blocks in a row, [n, B, R], and the fingerprint of the first one's input."""
-        gate, run = self._method.gate, slice(first, first + count)
-        now, seen = None, None
-        if self._books.who.looks:
-            now = fingerprint(tiles, self._samples)
-            old = self._memory.read_prints(first, count)
-            old_sizes = self._memory.read_run("sizes", first, count)
-            seen = Comparison(now, old, old_sizes, self._members, self._action_cosine(run))
-        tau, key = self._books.standing.tau[self._t, run], (self._books.who.steps[self._t], first)
-        return now, self._seeing(gate.judge_ahead(seen, tau, self._max_deviation, key))
+    def _look_ahead(
+        self, first: int, count: int, tiles: Tensor
+    ) -> tuple[Fingerprint | None, Similarity | None]:
+        """The fingerprint of the first block's input, and the metrics of blocks in a row; None where nobody looks."""
+        if not self._books.who.looks:
+            return None, None
+        now, old = fingerprint(tiles, self._samples), self._memory.read_prints(first, count)
+        cosine = self._action_cosine(slice(first, first + count))
+        old_sizes = self._memory.read_run("sizes", first, count)
+        limited = self._books.who.limits_deviation
+        return now, self._method.gate.look_ahead(
+            Comparison(now, old, old_sizes, self._members, cosine, limited)
+        )
+
+    def _admits_all(self, run: slice, seen: Similarity | None) -> bool:
+        """Whether nothing stands against skipping blocks in a row: by far the most frequent answer, in few operations.
+
+        False only says that it must be asked in detail.
+        """
+        books, t = self._books, self._t
+        if books.who.has_budget or books.who.blind is not None or any(books.is_held[t][run]):
+            return False
+        if seen is None:
+            return True
+        tau, max_deviation = books.standing.tau[t, run], books.max_deviation[t]
+        return bool(self._method.gate.admits(seen, tau, max_deviation).all())
 
     def _seeing(self, verdict: Verdict) -> Verdict:
         """The verdict [..., B, R] without the rows that it is none of the gate's business to look at."""
@@ -182,7 +208,7 @@ class Decider:
         if self._transport is None or old.spatial.shape[3] != self._layout.tile_tokens:
             return old, self._memory.read("sizes", b)
         moved, _ = self._transport(self._layout.merge(old.spatial), self._ages(b))
-        old = old._replace(spatial=self._layout.split(moved))
+        old = Fingerprint(torch.cat([self._layout.split(moved), old.mean.unsqueeze(3)], dim=3))
         return old, sizes(old, self._members)
 
     def _over_budget(self, b: int, verdict: Verdict) -> Tensor:

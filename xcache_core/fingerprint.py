@@ -8,21 +8,30 @@ import torch
 from torch import Tensor
 
 ENTRIES = ("spatial", "mean", "action")
-EPS = 1e-12  # added to squared norms: two zero vectors are alike, zero and anything else are not
+EPS = 1e-12  # added to squared norms and dot products: two zero vectors are alike, zero and anything else are not
 
 
 class Fingerprint(NamedTuple):
-    """Fingerprint of every tile, or of the tiles of n blocks, [n, B, ...] each. Both float32."""
+    """Fingerprint of every tile, or of the tiles of n blocks, [n, B, ...] each."""
 
-    spatial: Tensor  # [B, R, Vt, K, C] sampled tokens: exact copies
-    mean: Tensor  # [B, R, Vt, C] mean over the tile's tokens
+    tokens: Tensor  # float32 [B, R, Vt, K + 1, C]: sampled tokens, exact copies, and the mean over the tile's tokens
+
+    @property
+    def spatial(self) -> Tensor:
+        """The sampled tokens, [B, R, Vt, K, C]."""
+        return self.tokens[..., :-1, :]
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean token, [B, R, Vt, C]."""
+        return self.tokens[..., -1, :]
 
 
 class Similarity(NamedTuple):
     """The two metrics of the gate, float32 [B, R]; not finite where an input is not."""
 
     cosine: Tensor  # the smallest over all entries
-    deviation: Tensor  # the largest over spatial entries
+    deviation: Tensor | None  # the largest over spatial entries; None where nobody wants to know
 
 
 def fingerprint(tiles: Tensor, samples: Tensor) -> Fingerprint:
@@ -30,23 +39,23 @@ def fingerprint(tiles: Tensor, samples: Tensor) -> Fingerprint:
 
     A value that is not finite anywhere in a tile shows in its mean, hence in every cosine taken with it.
     """
-    return Fingerprint(tiles.index_select(3, samples).float(), mean_token(tiles))
+    sampled, mean = tiles.index_select(3, samples).float(), mean_token(tiles).unsqueeze(3)
+    return Fingerprint(torch.cat([sampled, mean], dim=3))
 
 
 def sizes(of: Fingerprint, members: Tensor) -> Tensor:
-    """What comparisons need to know of the stored side, float32 [..., B, R, G, 3]: squared norms of spatial and of mean,
-    and mean|spatial|, for each of the G groups of views. `members` float32 [Vt, G] says which view is in which.
+    """What comparisons need to know of the stored side, float32 [..., B, R, G, 3]: squared norms of spatial and of mean, EPS
+    added, and mean|spatial|, for each of the G groups of views.
     """
-    flat = of.spatial.flatten(-2)
-    squares = group_sum(_products(flat, flat, of.mean, of.mean), members)
-    size = group_sum(flat.abs().mean(-1, keepdim=True), members) / members.sum(0).unsqueeze(-1)
-    return torch.cat([squares, size], dim=-1)
+    tokens, members_spatial = of.tokens, members[:, :1]
+    squares = group_sum((tokens * tokens).sum(-1), members) + EPS
+    count = members_spatial.sum((2, 3)) * tokens.shape[-1]
+    return torch.cat([squares, group_sum(tokens.abs().sum(-1), members_spatial) / count], dim=-1)
 
 
 def mean_token(tiles: Tensor) -> Tensor:
     """Mean over the tokens of [..., Nt, C], float32; half precision cannot hold the sum, the others can."""
-    exact = torch.float32 if tiles.dtype == torch.float16 else None
-    return tiles.sum(-2, dtype=exact).float() / tiles.shape[-2]
+    return tiles.mean(-2, dtype=torch.float32 if tiles.dtype == torch.float16 else None).float()
 
 
 def similarity(
@@ -55,19 +64,19 @@ def similarity(
     old_sizes: Tensor,
     members: Tensor,
     action_cosine: Tensor | None,
+    limited: bool = True,
     entries: Collection[str] = ENTRIES,
 ) -> Similarity:
     """Compare tile by tile.
 
     `cosine` is the minimum over the entries (spatial and mean of every view group, action) of the cosine; `deviation`
-    the maximum over spatial entries of max|now - old| / (mean|old| + eps). `action_cosine` [B, R], where there is one.
-    Entries that are left out still show what is not finite.
+    the maximum over spatial entries of max|now - old| / (mean|old| + eps), where it is `limited`. `action_cosine` [B, R],
+    where there is one. Entries that are left out still show what is not finite.
     """
-    flat_now, flat_old = now.spatial.flatten(3), old.spatial.flatten(3)
-    dots = group_sum(_products(flat_now, flat_old, now.mean, old.mean), members)
-    squares = group_sum(_products(flat_now, flat_now, now.mean, now.mean), members)
-    peak = group_max((flat_now - flat_old).abs_().amax(-1), members)
-    return _metrics(dots, squares, old_sizes, peak, action_cosine, entries)
+    dots = group_sum((now.tokens * old.tokens).sum(-1), members) + EPS
+    squares = group_sum((now.tokens * now.tokens).sum(-1), members) + EPS
+    cosine = _smallest(dots, squares, old_sizes, action_cosine, entries)
+    return Similarity(cosine, _largest(now.tokens - old.tokens, old_sizes, members) if limited else None)
 
 
 def similarity_ahead(
@@ -76,6 +85,7 @@ def similarity_ahead(
     old_sizes: Tensor,
     members: Tensor,
     action_cosine: Tensor | None,
+    limited: bool = True,
     entries: Collection[str] = ENTRIES,
 ) -> Similarity:
     """The same for n blocks in a row, [n, B, R], from the input of the first one alone.
@@ -83,38 +93,33 @@ def similarity_ahead(
     `old` [n, B, R, ...] was taken in one pass, so old input and old residual of each block add up to the old input of
     the next. Skips add these residuals again: every input will differ from its old one by what the first does now.
     """
-    moved = (now.spatial - old.spatial[0]).flatten(3), now.mean - old.mean[0]
-    along = group_sum(_products(old.spatial.flatten(4), moved[0], old.mean, moved[1]), members)
-    length = group_sum(_products(moved[0], moved[0], moved[1], moved[1]), members)
-    squares = old_sizes[..., :2]
-    peak = group_max(moved[0].abs().amax(-1), members)
-    return _metrics(
-        squares + along, squares + (2.0 * along + length), old_sizes, peak, action_cosine, entries
-    )
+    moved = now.tokens - old.tokens[0]
+    products = (old.tokens * moved).sum(-1), (moved * moved).sum(-1).unsqueeze(0)
+    summed = group_sum(torch.cat(products), members)
+    along, length = summed[:-1], summed[-1]
+    dots = old_sizes[..., :2] + along
+    cosine = _smallest(dots, dots + along + length, old_sizes, action_cosine, entries)
+    return Similarity(cosine, _largest(moved, old_sizes, members) if limited else None)
 
 
-def _metrics(
-    dots: Tensor,
-    squares: Tensor,
-    old_sizes: Tensor,
-    peak: Tensor,
-    action_cosine: Tensor | None,
-    entries: Collection[str],
-) -> Similarity:
-    """From dot products and squared norms of what is new [..., G, 2], and the largest changes [..., G]."""
-    cosines = cosine_of(dots, squares, old_sizes[..., :2]).amin(-2)  # [..., 2]
+def _smallest(
+    dots: Tensor, squares: Tensor, old_sizes: Tensor, action_cosine: Tensor | None, entries: Collection[str]
+) -> Tensor:
+    """The smallest cosine, from dot products and squared norms of what is new [..., G, 2], EPS added to both."""
+    cosines = dots * (squares * old_sizes[..., :2]).rsqrt()
     left_out = [column for column, entry in enumerate(("spatial", "mean")) if entry not in entries]
     for column in left_out:
         cosines.select(-1, column).mul_(0.0).add_(1.0)
-    cosine = cosines.amin(-1)
+    cosine = cosines.amin((-2, -1)).clamp_max_(1.0)
     if action_cosine is not None and "action" in entries:
         cosine = torch.minimum(cosine, action_cosine)
-    return Similarity(cosine, (peak / (old_sizes[..., 2] + 1e-6)).amax(-1))
+    return cosine
 
 
-def _products(spatial_a: Tensor, spatial_b: Tensor, mean_a: Tensor, mean_b: Tensor) -> Tensor:
-    """Dot products per view, [..., Vt, 2]."""
-    return torch.stack([(spatial_a * spatial_b).sum(-1), (mean_a * mean_b).sum(-1)], dim=-1)
+def _largest(moved: Tensor, old_sizes: Tensor, members: Tensor) -> Tensor:
+    """The largest relative change of a sampled token, from changes [..., Vt, K + 1, C]."""
+    peak = group_max(moved[..., :-1, :].abs().amax((-2, -1)), members)
+    return (peak / (old_sizes[..., 2] + 1e-6)).amax(-1)
 
 
 def relative_l1(now: Fingerprint, old: Fingerprint) -> Tensor:
@@ -134,24 +139,25 @@ def vector_cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def group_members(groups: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
-    """Which view of a tile is in which group, float32 [Vt, G]; shared, so not to be written to."""
+def group_members(groups: tuple[tuple[int, ...], ...], samples: int, device: torch.device) -> Tensor:
+    """Which tokens of a fingerprint are in which entry, float32 [G, 2, Vt, K + 1]: sampled ones, and means, of each group of
+    views; shared, so not to be written to.
+    """
     with torch.inference_mode(False):
-        members = torch.zeros(sum(len(group) for group in groups), len(groups))
+        members = torch.zeros(len(groups), 2, sum(len(group) for group in groups), samples + 1)
         for g, group in enumerate(groups):
-            members[list(group), g] = 1.0
+            members[g, 0, list(group), :-1] = 1.0
+            members[g, 1, list(group), -1] = 1.0
         return members.to(device)
 
 
-def group_sum(per_view: Tensor, members: Tensor) -> Tensor:
-    """[..., Vt, n] summed over the views of each group: [..., G, n]."""
-    if members.shape[1] == 1:
-        return per_view.sum(-2, keepdim=True)
-    return members.mT @ per_view
+def group_sum(per_token: Tensor, members: Tensor) -> Tensor:
+    """[..., Vt, K + 1] summed over each entry: [..., G, n] with members [G, n, ...]. Not a matrix product: those round
+    differently for another number of rows.
+    """
+    return (per_token.flatten(-2)[..., None, None, :] * members.flatten(2)).sum(-1)
 
 
 def group_max(per_view: Tensor, members: Tensor) -> Tensor:
     """[..., Vt] to the largest of each group [..., G], for numbers >= 0."""
-    if members.shape[1] == 1:
-        return per_view.amax(-1, keepdim=True)
-    return (per_view.unsqueeze(-1) * members).amax(-2)
+    return (per_view.unsqueeze(-2) * members[:, 0, :, 0]).amax(-1)

@@ -29,8 +29,11 @@ class Comparison(NamedTuple):
     now: Fingerprint
     old: Fingerprint  # with one more axis in front, [n, B, R, ...], where it is asked about n blocks in a row
     old_sizes: Tensor  # float32 [B, R, G, 3], see `fingerprint.sizes`; [n, B, R, G, 3]
-    members: Tensor  # float32 [Vt, G], which view is in which group
+    members: (
+        Tensor  # float32 [G, 2, Vt, K + 1], which token is in which entry, see `fingerprint.group_members`
+    )
     action_cosine: Tensor | None  # float32 [B, R]; [n, B, R]
+    limited: bool = True  # whether the deviation is limited somewhere; it is not taken otherwise
 
 
 class Gate(Protocol):
@@ -39,7 +42,8 @@ class Gate(Protocol):
     Attributes:
         measures: whether it looks at fingerprints. It gets None in their place otherwise, or where no tier asks for a look.
         adaptive: whether it holds tiles to the cosine threshold and the largest deviation of their tier.
-        foresees: whether it can judge blocks in a row from the input of the first one, in `judge_ahead`.
+        foresees: whether it can judge blocks in a row from the input of the first one, in `judge_ahead`. Where it measures,
+            it takes the metrics in `look_ahead`, and `admits` says in fewer operations what it has nothing against.
         watches_action: whether the action is an entry of its fingerprint.
     """
 
@@ -60,8 +64,14 @@ class Gate(Protocol):
     ) -> Verdict:
         """Judge tiles. `tau` float32 [B, R] is the cosine threshold, `max_deviation` [B, 1]; `key` is (step, block)."""
 
+    def look_ahead(self, seen: Comparison) -> Similarity:
+        """The metrics of n blocks in a row, [n, B, R], if all are skipped."""
+
+    def admits(self, seen: Similarity, tau: Tensor, max_deviation: Tensor) -> Tensor:
+        """Where `judge_ahead` would give no reason, bool [n, B, R]."""
+
     def judge_ahead(
-        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+        self, seen: Similarity | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """Judge n blocks in a row as if all were skipped. `tau` [n, B, R]; `key` is (step, first block)."""
 
@@ -99,29 +109,60 @@ class DualMetric:
             return unmeasured(tau)
         return self._verdict(similarity(*seen, self.entries), tau, max_deviation)
 
+    def look_ahead(self, seen: Comparison) -> Similarity:
+        """See `fingerprint.similarity_ahead`."""
+        return similarity_ahead(*seen, self.entries)
+
+    def admits(self, seen: Similarity, tau: Tensor, max_deviation: Tensor) -> Tensor:
+        """A comparison with NaN is false."""
+        admitted = seen.cosine >= tau if self.use_cosine else torch.isfinite(seen.cosine)
+        if seen.deviation is None:
+            return admitted
+        return admitted & (seen.deviation < (max_deviation if self.use_deviation else torch.inf))
+
     def judge_ahead(
-        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+        self, seen: Similarity | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """The same of blocks in a row."""
-        if seen is None:
-            return unmeasured(tau)
-        return self._verdict(similarity_ahead(*seen, self.entries), tau, max_deviation)
+        return unmeasured(tau) if seen is None else self._verdict(seen, tau, max_deviation)
 
     def _verdict(self, seen: Similarity, tau: Tensor, max_deviation: Tensor) -> Verdict:
         cosine, deviation = seen
-        refused = (
-            torch.where(deviation < max_deviation, 0, int(Reason.DEVIATION)) if self.use_deviation else 0
-        )
+        if deviation is None:
+            deviation = torch.full_like(cosine, torch.nan)
+            known, refused = cosine, torch.zeros_like(cosine, dtype=torch.int64)
+        else:
+            known = cosine + deviation
+            within = (deviation < max_deviation) | (not self.use_deviation)
+            refused = torch.where(within, 0, int(Reason.DEVIATION))
         reason = torch.where(cosine >= tau, refused, int(Reason.COSINE) if self.use_cosine else refused)
-        reason = torch.where(torch.isfinite(cosine + deviation), reason, int(Reason.INVALID))
+        reason = torch.where(torch.isfinite(known), reason, int(Reason.INVALID))
         return Verdict(reason, cosine, deviation, 1.0 - cosine)
 
 
 DUAL_METRIC = DualMetric()
 
 
+class _Sightless:
+    """A gate that takes no metrics of blocks whose inputs it has not got."""
+
+    def look_ahead(self, seen: Comparison) -> Similarity:
+        """Never asked for."""
+        raise NotImplementedError
+
+    def admits(self, seen: Similarity, tau: Tensor, max_deviation: Tensor) -> Tensor:
+        """Never asked for."""
+        raise NotImplementedError
+
+    def judge_ahead(
+        self, seen: Similarity | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+    ) -> Verdict:
+        """Never asked for, unless the gate foresees without looking."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class RelativeL1:
+class RelativeL1(_Sightless):
     """Skip while mean|x - x_old| / mean|x_old| of the sampled tokens is below a threshold (first-block cache, DBPrune).
 
     With `threshold=inf` only the error budget stops it: the accumulated distance of TeaCache.
@@ -143,15 +184,9 @@ class RelativeL1:
         reason = torch.where(torch.isfinite(distance), reason, int(Reason.INVALID))
         return Verdict(reason, torch.full_like(distance, torch.nan), distance, distance)
 
-    def judge_ahead(
-        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
-    ) -> Verdict:
-        """Not without each block's own input."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
-class Always:
+class Always(_Sightless):
     """No gate: the schedule alone decides. The control that shows whether a gate matters."""
 
     measures: bool = False
@@ -165,11 +200,15 @@ class Always:
         """Nothing is refused."""
         return unmeasured(tau)
 
-    judge_ahead = judge
+    def judge_ahead(
+        self, seen: Similarity | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+    ) -> Verdict:
+        """Nothing is refused."""
+        return unmeasured(tau)
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(_Sightless):
     """Calibrated beforehand (MagCache): each skip of (step, block) costs `drift[step][block]` of the error budget."""
 
     drift: tuple[tuple[float, ...], ...]
@@ -186,7 +225,7 @@ class Table:
         return unmeasured(tau, torch.full_like(tau, self.drift[step][block]))
 
     def judge_ahead(
-        self, seen: Comparison | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
+        self, seen: Similarity | None, tau: Tensor, max_deviation: Tensor, key: tuple[int, int]
     ) -> Verdict:
         """The same of blocks in a row."""
         step, block = key
@@ -201,7 +240,7 @@ def adaptive_threshold(ema: Tensor, floor: Tensor, margin: Tensor) -> Tensor:
 
 def update_ema(ema: Tensor, seen: Tensor, rate: Tensor) -> Tensor:
     """ema <- rate * seen + (1 - rate) * ema; the first finite observation is taken as it is, others are ignored."""
-    blended = torch.where(torch.isnan(ema), seen, rate * seen + (1.0 - rate) * ema)
+    blended = torch.where(torch.isnan(ema), seen, torch.lerp(ema, seen, rate))
     return torch.where(torch.isfinite(seen), blended, ema)
 
 

@@ -11,7 +11,7 @@ from .ledger import Numbers
 from .method import Setup
 from .reason import Reason, is_forced
 from .rows import Rows
-from .schedule import Policy, Role, forced_reason
+from .schedule import Policy, Role, forced_codes
 from .store import Slot, State
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Identity:
         plain: whether nothing is ever cached here: no step, or every tier is off.
         looks: whether inputs must be looked at for some row; `blind`, bool [B, 1], are those for which not, or None where
             all are alike.
+        limits_deviation: whether the deviation is limited for some row.
         has_budget: whether some row has an error budget.
         checks_skips: whether some row has skips checked.
     """
@@ -94,11 +95,15 @@ class Identity:
             slot.first_chunk = chunk if slot.first_chunk is None else slot.first_chunk
         self.plain = not self.steps or not any(slot.policy.enabled for slot in hosts)
         self.looks, self.blind = self._looking([slot.policy for slot in hosts])
+        self.limits_deviation = self._setup.method.gate.adaptive and (
+            self._setup.executor == "graph" or any(not isinf(slot.policy.max_deviation) for slot in hosts)
+        )
         self.has_budget = any(not isinf(slot.policy.budget) for slot in hosts)
         self.checks_skips = any(slot.policy.shadow_every for slot in hosts)
-        asked, blocks = list(zip(hosts, chunks, roles, strict=True)), range(self._setup.plan.blocks)
+        asked = list(zip(hosts, chunks, roles, strict=True))
         steps = self.steps or range(1)  # numbers that nobody reads, where there is no step
-        codes = [[[self._code(step, b, *row) for row in asked] for b in blocks] for step in steps]
+        by_row = [[self._row_codes(step, *row) for row in asked] for step in steps]
+        codes = [[list(of_block) for of_block in zip(*rows, strict=True)] for rows in by_row]
         numbers = [[self._row_numbers(step, slot, chunk) for slot, chunk, _ in asked] for step in steps]
         device = self._state.device
         columns = torch.tensor(numbers, dtype=torch.float64, device=device).movedim(-1, 0).contiguous()
@@ -117,21 +122,22 @@ class Identity:
             return any(looking), None
         return True, ~torch.tensor(looking, device=self._state.device).unsqueeze(1)
 
-    def _code(self, step: int, b: int, slot: Slot, chunk: int, role: Role) -> int:
-        method = self._setup.method
-        code = forced_reason(
+    def _row_codes(self, step: int, slot: Slot, chunk: int, role: Role) -> list[int]:
+        """The schedule's word on every block of a row."""
+        method, plan = self._setup.method, self._setup.plan
+        codes = forced_codes(
             slot.policy,
             axis=method.axis,
-            steps=self._setup.plan.steps,
-            blocks=self._setup.plan.blocks,
-            block=b,
+            steps=plan.steps,
+            blocks=plan.blocks,
             step=step,
             chunk=chunk,
             first_chunk=chunk if slot.first_chunk is None else slot.first_chunk,
             role=role,
             phase=slot.phase,
         )
-        return int(max(code, Reason.ANCHOR) if b == 0 and method.probe == "residual" else code)
+        first = max(codes[0], Reason.ANCHOR) if method.probe == "residual" else codes[0]
+        return [int(first), *map(int, codes[1:])]
 
     def _row_numbers(self, step: int, slot: Slot, chunk: int) -> tuple[float, ...]:
         """The `Numbers` of a row."""

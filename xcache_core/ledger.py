@@ -46,10 +46,10 @@ class Record(NamedTuple):
     gated: Tensor  # bool [T, L, B, 1], whether the schedule left the decision to the gate
     cosine: Tensor  # float32
     deviation: Tensor  # float32
-    drift: Tensor  # float32
+    drift: Tensor | None  # float32, where there is a budget
     finite: Tensor  # float64, whether what was stored may be used
     error: Tensor  # float64, of a checked skip
-    fit: Tensor  # float64, fitted coefficient
+    fit: Tensor | None  # float64, fitted coefficient, where one is fitted
 
 
 def standing(meta: Tensor, numbers: Numbers, reuse: Reuse) -> Standing:
@@ -77,15 +77,19 @@ def next_meta(was: Tensor, record: Record, numbers: Numbers) -> Tensor:
     valid, skips, last, previous, ema, drift, fit = was.unbind(-1)
     computed, usable = record.decided > 0, valid > 0
     seen = torch.where(usable & record.gated, record.cosine.double(), torch.nan)
-    fitted = torch.where(computed & usable & torch.isfinite(previous), record.fit, torch.nan)
+    if record.fit is not None:
+        fitted = torch.where(computed & usable & torch.isfinite(previous), record.fit, torch.nan)
+        fit = update_ema(fit, fitted, numbers.rate)
+    if record.drift is not None:
+        drift = drift + record.drift
     columns = {
         Meta.VALID: torch.where(computed, record.finite, valid),
         Meta.SKIPS: torch.where(computed, 0.0, skips + 1),
         Meta.STAMP: torch.where(computed, numbers.position, last),
         Meta.PREVIOUS: torch.where(computed, torch.where(usable, last, torch.nan), previous),
         Meta.EMA: update_ema(ema, seen, numbers.rate),
-        Meta.DRIFT: torch.where(computed, 0.0, drift + record.drift),
-        Meta.FIT: update_ema(fit, fitted, numbers.rate),
+        Meta.DRIFT: torch.where(computed, 0.0, drift),
+        Meta.FIT: fit,
     }
     return torch.stack([columns[column] for column in Meta], dim=-1)
 

@@ -32,11 +32,11 @@ class Memory:
 
     def read_print(self, b: int) -> Fingerprint:
         """The stored fingerprints of the block."""
-        return Fingerprint(*(self.read(name, b) for name in Fingerprint._fields))
+        return Fingerprint(self.read("print", b))
 
     def read_prints(self, first: int, count: int) -> Fingerprint:
         """The same of blocks in a row, [n, B, R, ...]."""
-        return Fingerprint(*(self.read_run(name, first, count) for name in Fingerprint._fields))
+        return Fingerprint(self.read_run("print", first, count))
 
     def keep_print(self, b: int, now: Fingerprint, mask: Tensor | None = None) -> None:
         """Store fingerprints, of the tiles of a mask [B, R] or of all."""
@@ -77,14 +77,13 @@ class Memory:
         for first, count in _runs(self._printed):
             layout = self._state.plan.layout
             prints = self.read_prints(first, count)
-            members = group_members(layout.tile_groups, prints.mean.device)
+            members = group_members(layout.tile_groups, len(layout.sampled), prints.tokens.device)
             for b, new in enumerate(sizes(prints, members), first):
                 self._put("sizes", b, new)
         self._printed = []
 
     def _store_print(self, b: int, now: Fingerprint, chosen: Tensor | None, mask: Tensor | None) -> None:
-        for name, value in now._asdict().items():
-            self._write(name, b, _pick(value, chosen), chosen, mask)
+        self._write("print", b, _pick(now.tokens, chosen), chosen, mask)
         self._printed.append(b)
 
     def note_probe(self, reason: Tensor) -> None:
@@ -103,7 +102,7 @@ class Memory:
 
     def _store_difference(self, b: int, y: Tensor, x: Tensor) -> Tensor:
         """Write the residual of all tiles straight to its place."""
-        self._state.touch("residual", self._key, b)
+        self._touch("residual", b)
         place = self.read("residual", b)
         if self._rows.span is None:
             self._put("residual", b, y - x)
@@ -132,14 +131,24 @@ class Memory:
         tokens = [value.index_select(2, samples) for value in (new, last, previous)]
         return fit(tokens[0], tokens[1], tokens[2], self._method.reuse.limit)
 
-    def _put(self, name: str, b: int, value: Tensor) -> None:
+    def read_sum(self) -> Tensor | None:
+        """Residuals of all blocks together, [B, R, Vt, Nt, C]; None where they are not added up."""
+        return None if self._state.sums is None else self._state.sums.of(self._key, self._rows)
+
+    def _touch(self, name: str, b: int) -> None:
+        """Called before rows of a plane are overwritten."""
         self._state.touch(name, self._key, b)
+        if name == "residual" and self._state.sums is not None:
+            self._state.sums.drop(self._key, self._rows.slots)
+
+    def _put(self, name: str, b: int, value: Tensor) -> None:
+        self._touch(name, b)
         self._rows.put(self._state.planes[name], self._key, b, value)
 
     def _write(self, name: str, b: int, value: Tensor, chosen: Tensor | None, mask: Tensor | None) -> None:
         """Overwrite the chosen tiles with [n, ...], or all or those of a mask with [B * R, ...]."""
         if chosen is not None:
-            self._state.touch(name, self._key, b)
+            self._touch(name, b)
             self._rows.put_some(self._state.planes[name], self._key, b, chosen, value)
             return
         old = self.read(name, b)

@@ -61,3 +61,8 @@ class Setup:
     method: Method
     executor: ExecutorName
     buckets: tuple[int, ...] | None
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether a stack of blocks is decided about several blocks at once."""
+        return self.executor == "eager" and self.method.foresees

@@ -33,7 +33,6 @@ class Pass:
         self._memory = Memory(state, books.who.rows, step, setup.method)
         books.memories.append(self._memory)
         self._decider: Decider | None = None
-        self._foresees = setup.executor == "eager" and setup.method.foresees
 
     def run_stack(self, blocks: Sequence[Block], x: Tensor) -> Tensor:
         """All blocks, in order, on x [B, V, N, C].
@@ -48,16 +47,18 @@ class Pass:
         count = self._setup.plan.blocks
         if len(blocks) != count:
             raise ValueError(f"expected {count} blocks, got {len(blocks)}")
-        b, reach = 0, count
+        y, b, reach = x, 0, count
         while b < count:
             run = self._run_ahead(b, reach)
             if run == 0:
-                x, b = self.run_block(b, blocks[b], x), b + 1
+                y, b = self.run_block(b, blocks[b], y), b + 1
                 continue
-            x, skipped = self._run_several(b, run, blocks, x)
+            y, skipped = self._run_several(b, run, blocks, y)
+            if skipped == count:
+                return y
             reach = 2 * reach if skipped == run else max(skipped, 1)  # no further than it was worth last time
             b += max(skipped, 1)
-        return x
+        return self._summed(x, y)
 
     def run_block(self, b: int, block: Block, x: Tensor) -> Tensor:
         """Block `b` on x [B, V, N, C]: computed or reused, tile by tile.
@@ -105,7 +106,7 @@ class Pass:
 
     def _run_ahead(self, first: int, reach: int) -> int:
         """How many blocks from `first` on, at most `reach`, can be decided about from the input of the first."""
-        if not self._foresees or self._who.plain:
+        if not self._setup.runs_ahead or self._who.plain:
             return 0
         self._begin()
         looks, last = self._who.looks, min(self._setup.plan.blocks, first + reach)
@@ -133,6 +134,21 @@ class Pass:
         y = self._layout.merge(self._begin().skip_run(first, skipped, tiles))
         self._books.finish(self._t, first, skipped)
         return y, skipped
+
+    def _summed(self, x: Tensor, y: Tensor) -> Tensor:
+        """The output y of a stack, with x plus the sum of all residuals in the rows that skipped every block.
+
+        That is what such a row gets by itself; its rounding must not tell whether another row was computed.
+        """
+        codes = self._who.codes[self._t]
+        if self._state.sums is None or all(map(any, zip(*codes, strict=True))):
+            return y
+        skipped = (self._books.reason[self._t] == 0).all(-1).all(0).nonzero().squeeze(1)  # rows
+        total = self._memory.read_sum() if skipped.numel() else None
+        if total is None:
+            return y
+        total = self._layout.merge(total)
+        return y.index_copy(0, skipped, (x + total).index_select(0, skipped))
 
     def _begin(self) -> Decider:
         """Open the books, at the first block."""

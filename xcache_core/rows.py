@@ -1,6 +1,7 @@
 """The slots that a pass works on, and how their rows of a plane are reached."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,8 +15,18 @@ class Rows:
         first, last = self.slots[0], self.slots[-1]
         self.span = slice(first, last + 1) if self.slots == list(range(first, last + 1)) else None
         self.index = torch.tensor(self.slots, dtype=torch.int64, device=device)
-        self.order = torch.arange(len(self.slots), device=device)  # of the batch
-        self.flat = (self.index[:, None] * tiles + torch.arange(tiles, device=device)).flatten()  # [B * R]
+        self._tiles = tiles
+
+    @cached_property
+    def order(self) -> Tensor:
+        """Of the batch, int64 [B]."""
+        return torch.arange(len(self.slots), device=self.index.device)
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """Places of all tiles among those of all slots, int64 [B * R]."""
+        tiles = torch.arange(self._tiles, device=self.index.device)
+        return (self.index[:, None] * self._tiles + tiles).flatten()
 
     def of(self, plane: Tensor, step: int, block: int | slice) -> Tensor:
         """The pass's rows of a plane: [B, R, ...], or [n, B, R, ...] of some blocks; a view where slots are neighbours."""
@@ -29,6 +40,11 @@ class Rows:
         """The rows of all blocks at some steps: [T, L, B, R, ...], copied."""
         pages = plane[steps]
         return pages[:, :, self.span].clone() if self.span is not None else pages.index_select(2, self.index)
+
+    def pages(self, plane: Tensor, steps: slice) -> Tensor:
+        """The same as a view, to be written to, where slots are neighbours."""
+        assert self.span is not None
+        return plane[steps][:, :, self.span]
 
     def put_pages(self, plane: Tensor, steps: slice, value: Tensor) -> None:
         """Overwrite the rows of all blocks at some steps with [T, L, B, R, ...]."""

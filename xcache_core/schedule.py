@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from math import inf, isinf
 from typing import Literal
 
@@ -145,6 +146,55 @@ def forced_reason(
     if shadow_due(policy.shadow_every, block=block, step=step, chunk=chunk, phase=phase):
         return Reason.SHADOW
     return Reason.SKIPPED
+
+
+def forced_codes(
+    policy: Policy,
+    *,
+    axis: Axis,
+    steps: int,
+    blocks: int,
+    step: int,
+    chunk: int,
+    first_chunk: int,
+    role: Role,
+    phase: int = 0,
+) -> tuple[Reason, ...]:
+    """`forced_reason` of every block. Most chunks are alike to the schedule, and then it was said before."""
+    if (
+        not policy.refresh_every and not policy.shadow_every
+    ):  # then nothing but the warm-up is a matter of time
+        chunk, first_chunk, phase = min(chunk - first_chunk, policy.warm_up), 0, 0
+    return _forced_codes(policy, axis, steps, blocks, step, chunk, first_chunk, role, phase)
+
+
+@lru_cache(maxsize=1024)
+def _forced_codes(
+    policy: Policy,
+    axis: Axis,
+    steps: int,
+    blocks: int,
+    step: int,
+    chunk: int,
+    first_chunk: int,
+    role: Role,
+    phase: int,
+) -> tuple[Reason, ...]:
+    return tuple(
+        forced_reason(
+            policy,
+            axis=axis,
+            steps=steps,
+            blocks=blocks,
+            block=b,
+            step=step,
+            chunk=chunk,
+            first_chunk=first_chunk,
+            role=role,
+            phase=phase,
+        )
+        for b in range(blocks)
+    )
 
 
 def refresh_due(policy: Policy, *, block: int, step: int, chunk: int, phase: int) -> bool:

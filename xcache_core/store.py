@@ -12,6 +12,7 @@ from torch import Tensor
 from .plan import Plan
 from .reason import Reason
 from .schedule import Policy
+from .sums import Sums
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class State:
         keys: rows on the step axis: `plan.steps`, or 1 when the reuse runs from step to step.
         prints: blocks that store a fingerprint: `plan.blocks`, or 1 when one decision serves all.
         previous: whether the residual before the last one is kept too.
+        sums: whether sums over all blocks are kept, see `Sums`.
         policy: of every slot until `set_policy`.
         dtype, device: of the block's input; residuals are stored alike.
     """
@@ -77,6 +79,7 @@ class State:
         keys: int,
         prints: int,
         previous: bool,
+        sums: bool = False,
         policy: Policy,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
@@ -94,6 +97,7 @@ class State:
         self.pending: Books | None = None  # of passes that are under way
         with torch.inference_mode(False):
             self.planes = _allocate(plan, slots, keys, prints, previous, dtype, self.device)
+            self.sums = Sums(self.planes["residual"]) if sums else None
         for slot in range(slots):
             self.reset(slot)
 
@@ -102,7 +106,8 @@ class State:
 
     def bytes(self) -> int:
         """Memory held, in bytes, all slots together."""
-        return sum(plane.numel() * plane.element_size() for plane in self.planes.values())
+        planes = sum(plane.numel() * plane.element_size() for plane in self.planes.values())
+        return planes + (0 if self.sums is None else self.sums.bytes())
 
     def reset(self, slot: int, *, policy: Policy | None = None, phase: int | None = None) -> None:
         """Forget everything about a slot; its tier and phase stay unless given."""
@@ -114,6 +119,12 @@ class State:
         self.planes["counts"][:, :, slot] = 0
         self.planes["errors"][:, :, slot] = 0
         self.planes["probe"][:, :, slot] = int(Reason.INVALID)
+        self.changed(slot)
+
+    def changed(self, slot: int) -> None:
+        """Called after everything about a slot was overwritten."""
+        if self.sums is not None:
+            self.sums.forget(slot)
 
     def set_policy(self, slot: int, policy: Policy) -> None:
         """Change the tier at a chunk boundary. Stored residuals are dropped; counts and warm-up go on."""
@@ -151,6 +162,7 @@ class State:
         for name, target in expected.items():
             target.copy_(state[name])
         self.slots[slot] = host
+        self.changed(slot)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All slots as plain tensors, copied."""
@@ -171,6 +183,8 @@ class State:
         for name, plane in self.planes.items():
             plane.copy_(state[name])
         self.slots = slots
+        for slot in range(len(slots)):
+            self.changed(slot)
 
     def check_slots(self, slots: Sequence[int]) -> None:
         """Raise IndexError for a slot that does not exist, ValueError for one that is named twice."""
@@ -225,8 +239,7 @@ def _allocate(
     tile = (layout.tile_views, layout.tile_tokens, layout.channels)
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "residual": ((*tiles, *tile), dtype),
-        "spatial": ((*views, len(layout.sampled), layout.channels), torch.float32),
-        "mean": ((*views, layout.channels), torch.float32),
+        "print": ((*views, len(layout.sampled) + 1, layout.channels), torch.float32),
         "action": ((*views[:-1], layout.action_size), torch.float32),
         "sizes": ((*views[:-1], len(layout.tile_groups), 3), torch.float32),
         "meta": ((*tiles, len(Meta)), torch.float64),

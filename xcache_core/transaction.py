@@ -70,6 +70,7 @@ class Transaction:
         for (name, step, block), rows in self._cells.items():
             self._state.planes[name][step, block, slot] = rows[row]
         self._state.slots[slot] = copy(self._hosts[row])
+        self._state.changed(slot)
 
     def __enter__(self) -> "Transaction":
         return self

@@ -20,7 +20,7 @@ seeds = st.integers(0, 10_000)
 
 
 def prints(layout, *tiles):
-    members = group_members(layout.tile_groups, torch.device("cpu"))
+    members = group_members(layout.tile_groups, len(layout.sampled), torch.device("cpu"))
     samples = torch.tensor(layout.sampled)
     now, old = (fingerprint(layout.split(x), samples) for x in tiles)
     return now, old, sizes(old, members), members

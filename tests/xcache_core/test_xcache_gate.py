@@ -23,7 +23,7 @@ unit = st.floats(-1, 1)
 
 
 def compare(now, old):
-    members, samples = group_members(LAYOUT.tile_groups, torch.device("cpu")), torch.arange(6)
+    members, samples = group_members(LAYOUT.tile_groups, 6, torch.device("cpu")), torch.arange(6)
     now, old = (fingerprint(LAYOUT.split(x), samples) for x in (now, old))
     return Comparison(now, old, sizes(old, members), members, None)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xcache_core import PRESETS, KVCycle, Policy, Reason, Role, preset
-from xcache_core.schedule import forced_reason, shadow_due, why_never
+from xcache_core.schedule import forced_codes, forced_reason, shadow_due, why_never
 
 FREE = Policy(warm_up=0, front=0)
 small = st.integers(0, 40)
@@ -37,6 +37,20 @@ def reason(
         role=role,
         phase=phase,
     )
+
+
+@given(
+    st.sampled_from([FREE, Policy(warm_up=3), Policy(kv_steps=1, refresh_every=3), Policy(shadow_every=4)]),
+    small,
+    small,
+    st.integers(0, 3),
+    st.sampled_from(Role),
+    small,
+)
+def test_of_all_blocks_the_schedule_says_what_it_says_of_each(policy, chunk, first, step, role, phase):
+    when = {"step": step, "chunk": first + chunk, "role": role, "phase": phase}
+    got = forced_codes(policy, axis="chunk", steps=4, blocks=10, first_chunk=first, **when)
+    assert got == tuple(reason(policy, block=b, first=first, **when) for b in range(10))
 
 
 @given(small, small, st.integers(0, 3), st.integers(0, 9))

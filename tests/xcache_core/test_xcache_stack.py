@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xcache_core import BASELINES, KVCycle, Method, Plan, Policy, Reason, XCache, baseline, report, telemetry
+from xcache_core.books import Books
 from xcache_core.decide import Decider
 from xcache_core.gate import Always, Table
+from xcache_core.rows import Rows
 from xcache_core.store import Meta
+from xcache_core.sums import Sums
 
 CYCLE = KVCycle(4)
 cuts = st.sampled_from(["frame", "view", (3, 2)])
@@ -24,6 +27,9 @@ policies = st.sampled_from(
         Policy(shadow_every=3, refresh_every=5),
     ]
 )
+
+
+BLIND = Policy(front=0, floor=-1.0, margin=2.0, max_deviation=math.inf, max_skips=2)
 
 
 def deep(toy, cut="frame", blocks=6):
@@ -91,6 +97,78 @@ def test_a_table_is_followed_by_a_stack(toy):
     ]
 
 
+def assert_sums_follow(state):
+    """Whatever is remembered of a sum is what its residuals add up to, bit for bit."""
+    fresh, rows = Sums(state.planes["residual"]), Rows(range(len(state)), 1, state.device)
+    for key in range(2):
+        assert torch.equal(state.sums.of(key, rows), fresh.of(key, rows))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 999), st.lists(st.sampled_from(["undo", "fork", "load", "reset", "tier"]), max_size=4))
+def test_sums_of_residuals_follow_them_through_whatever_happens_to_a_slot(toy, seed, events):
+    cache, blocks = XCache(deep(toy), Policy(front=0, floor=0.95)), toy.make_blocks(6, 8, seed=seed)
+    state, action = cache.new_state(3), torch.ones(2, 2)
+    inputs = toy.walk(10, 2, (2, *toy.shape), change=0.2, seed=seed)
+    saved = state.slot_state(0)
+    for n, steps in enumerate(inputs):
+        with state.transaction([0, 1]) as undo:
+            toy.run_chunk(cache, state, blocks, steps, slots=[0, 1], chunk=n, action=action)
+            event = events[n // 2] if n % 2 and n // 2 < len(events) else None
+            if event == "undo":
+                undo.rollback([1])
+        assert_sums_follow(state)
+        if event == "fork":
+            state.fork(1, 2)
+        elif event == "load":
+            state.load_slot_state(1, saved)
+        elif event == "reset":
+            state.reset(0)
+        elif event == "tier":
+            cache.set_policy(state, 1, "fast")
+        assert_sums_follow(state)
+        saved = state.slot_state(0)
+
+
+def test_a_stack_that_is_skipped_is_one_addition(toy, monkeypatch):
+    cache, blocks = XCache(deep(toy), BLIND), toy.make_blocks(6, 8)
+    state, x, action = cache.new_state(1), torch.randn(1, *toy.shape), torch.ones(1, 2)
+    exact = cache.enter(state, slots=[0], chunk=0, step=0, action=action).run_stack(blocks, x)
+    first = cache.enter(state, slots=[0], chunk=1, step=0, action=action).run_stack(blocks, x)
+    torch.testing.assert_close(first, exact)
+    monkeypatch.setattr(Sums, "_add_up", None)  # once is enough
+    again = cache.enter(state, slots=[0], chunk=2, step=0, action=action).run_stack(blocks, x)
+    assert torch.equal(again, first)
+
+
+@pytest.mark.parametrize("name", ["executor", "dtype", "method"])
+def test_sums_are_kept_where_they_are_used(toy, name):
+    plan = deep(toy)
+    assert XCache(plan).new_state(1).sums is not None
+    without = {
+        "executor": XCache(plan, executor="masked").new_state(1),
+        "dtype": XCache(plan).new_state(1, dtype=torch.bfloat16),
+        "method": baseline("first_block", plan).new_state(1),
+    }
+    assert without[name].sums is None
+
+
+@pytest.mark.parametrize("tier", [Policy(front=0, floor=-1.0), BLIND])
+def test_a_chunk_of_skips_leaves_the_books_that_any_chunk_leaves(toy, monkeypatch, tier):
+    states = []
+    for short in (True, False):
+        cache, blocks = XCache(deep(toy), tier), toy.make_blocks(6, 8)
+        state, inputs = cache.new_state(3), toy.walk(4, 2, (2, *toy.shape), change=0.001)
+        if not short:
+            monkeypatch.setattr(Books, "_write_skips", Books._write)
+        for n, steps in enumerate(inputs):
+            toy.run_chunk(cache, state, blocks, steps, slots=[1, 2], chunk=n, action=torch.ones(2, 2))
+        states.append(state.state_dict())
+    for name, plane in states[0].items():
+        torch.testing.assert_close(plane, states[1][name], equal_nan=True, rtol=0, atol=0, msg=name)
+    assert states[0]["counts"][..., 1:, Reason.SKIPPED].unique().tolist() == [2 if tier is BLIND else 3]
+
+
 def test_in_half_precision_skips_add_up_bit_for_bit(toy):
     plan, blocks = deep(toy), toy.make_blocks(6, 8)
     cache = XCache(plan, toy.loose)
@@ -122,7 +200,7 @@ class Looks:
     def __init__(self, monkeypatch):
         self.single = self.ahead = 0
         self._watch(monkeypatch, "_judge", "single")
-        self._watch(monkeypatch, "_judge_ahead", "ahead")
+        self._watch(monkeypatch, "_look_ahead", "ahead")
 
     def _watch(self, monkeypatch, name, counter):
         original = getattr(Decider, name)
@@ -144,9 +222,6 @@ def test_blocks_computed_in_one_pass_are_skipped_with_one_look(toy, monkeypatch)
     assert (looks.single, looks.ahead) == (0, 2 * 2)
 
 
-BLIND = Policy(front=0, floor=-1.0, margin=2.0, max_deviation=math.inf, max_skips=2)
-
-
 def test_a_tier_that_refuses_nothing_has_its_inputs_not_looked_at(toy, monkeypatch):
     monkeypatch.setattr("xcache_core.decide.fingerprint", None)
     cache, blocks = XCache(deep(toy), BLIND), [toy.Counted(block) for block in toy.make_blocks(6, 8)]
@@ -164,6 +239,20 @@ def test_a_tier_that_refuses_nothing_has_its_inputs_not_looked_at(toy, monkeypat
 def test_whatever_could_refuse_asks_for_a_look(change):
     assert not BLIND.looks
     assert replace(BLIND, **change).looks
+
+
+@pytest.mark.parametrize("executor", ["eager", "masked"])
+def test_a_deviation_is_seen_where_it_is_limited(toy, executor):
+    cache, blocks = XCache(deep(toy), Policy(front=0), executor=executor), toy.make_blocks(6, 8)
+    state, inputs = cache.new_state(2), toy.walk(2, 2, (2, *toy.shape), change=0.01)
+    cache.set_policy(state, 1, Policy(front=0, max_deviation=math.inf))
+    for n, steps in enumerate(inputs):
+        toy.run_chunk(cache, state, blocks, steps, slots=[0, 1], chunk=n, action=torch.ones(2, 2))
+    limited, free = (telemetry(state, slot) for slot in (0, 1))
+    assert limited["reason"] == free["reason"] == [["skipped"] * 6] * 2
+    assert all(0 < value < 2 for row in limited["deviation"] for value in row)
+    assert free["deviation"] == [[None] * 6] * 2
+    assert all(0.9 < value <= 1 for row in free["cosine"] for value in row)
 
 
 @pytest.mark.parametrize("executor", ["eager", "masked"])

@@ -31,6 +31,7 @@ from ..rig import Rig
 
 ACTION_DIMS = FRAMES * 3  # of the motion vector: the pose deltas, without what tells the place in the cycle
 OFF = "exact"
+REASONS = [known.label for known in Reason]
 SAMPLES = 16  # of 60 tokens of a camera of `S`; the paper's 32 are 4 in 100 of its
 
 Groups = tuple[tuple[int, ...], ...]
@@ -204,14 +205,15 @@ class CachedChunk:
         gate_us = (
             (state.gate_ns - self._gate_ns) / 1e3 / len(rows)
         )  # after the first read has settled the books
-        return [row | {"gate_us": gate_us, "bytes": state.bytes() // len(state)} for row in rows]
+        held = state.bytes() // len(state)
+        return [row | {"gate_us": gate_us, "bytes": held} for row in rows]
 
     def _row(self, slot: int, tier: str) -> dict[str, Any]:
         seen = {name: values.numpy() for name, values in last_seen(self._cache.state, slot).items()}
         reason = np.nan_to_num(seen.pop("reason"), nan=Reason.OFF).astype(np.uint8)
         return {
             "tier": tier,
-            "reasons": [known.label for known in Reason],
+            "reasons": REASONS,
             "reason": reason,
             "skip": float((reason == Reason.SKIPPED).mean()),
             **seen,
