@@ -10,6 +10,7 @@ from worldmodel.diffusion import DiffusionEngine
 from worldmodel.diffusion.first_images import resized
 from worldmodel.engine import ChunkResult, EngineError, OpenRequest, SessionOptions, WorldEngine
 from worldmodel.model.config import ConfigError, DiTConfig, ModelConfig, TokenizerConfig
+from worldmodel.model.rays import CameraTensors
 from worldmodel.model.world_model import WorldModel, build_world_model
 from worldmodel.testing import EngineConformance, controls
 
@@ -53,6 +54,29 @@ class TestDiffusionEngine(EngineConformance):
         opened = engine.open(OpenRequest("urban_cruise", "front3", 0, SessionOptions(layout=False, steps=1)))
         (result,) = self.drive(engine, opened.session, 1)
         assert result.frames.shape == (3, 4, 32, 48, 3)
+
+    def test_without_layout_depth_is_that_of_the_pictures_of_the_last_commit(
+        self, engine: WorldEngine
+    ) -> None:
+        assert isinstance(engine, DiffusionEngine)
+        options = SessionOptions(layout=False, steps=1)
+        session, other = (
+            engine.open(OpenRequest("urban_cruise", "front3", 0, options)).session for _ in "ab"
+        )
+        self.drive(engine, session, 2)
+        engine.flush()
+        chosen = engine._session(session)
+        rig = chosen.rig.scaled(engine.config.height, engine.config.width)
+        cameras = CameraTensors.stack([CameraTensors.from_rig(rig)])
+        pictures = chosen.generator.source[None].float() / 255
+        expected = engine.model.depth.estimate(pictures, cameras)[0]
+        torch.testing.assert_close(chosen.generator.source_depth, expected)
+        restored = engine.restore(engine.snapshot(session))
+        forked = engine.fork(session, 1)[0]
+        self.drive(engine, other, 2)  # and its depth only when it goes on
+        results = [self.drive(engine, one, 1)[0] for one in (session, restored, forked, other)]
+        for result in results[1:]:
+            self.assert_same(results[0], result)
 
     def test_waiting_kv_updates_may_run_early_or_late(self, engine: WorldEngine) -> None:
         assert isinstance(engine, DiffusionEngine)

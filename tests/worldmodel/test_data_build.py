@@ -24,6 +24,7 @@ from worldmodel.data.record import jittered_rig
 from worldmodel.data.shard import Shard, ShardError
 from worldmodel.data.tables import table_to_checks, tables_to_frames
 from worldmodel.rig import load_rig
+from worldmodel.scene.scenario import ScenarioError
 from worldmodel.scene.state import pose_delta
 
 SETTINGS = BuildSettings(  # with this seed all three episodes use the same map, which is made once
@@ -62,6 +63,19 @@ def test_a_folder_holds_the_episodes_the_index_and_the_settings(built: EpisodeFo
     assert sorted(contents(built.path)) == names
     assert built.settings() == SETTINGS
     assert [entry.frames for entry in built.entries()] == [5, 5, 5]
+
+
+def test_the_same_drives_can_be_recorded_at_night(built: EpisodeFolder, tmp_path: Path) -> None:
+    night = dataclasses.replace(SETTINGS, episodes=1, weather="fog", time_of_day="night")
+    build(tmp_path / "night", night, workers=0)
+    day, dark = (Shard(folder.shard_path(0)).load() for folder in (built, EpisodeFolder(tmp_path / "night")))
+    assert (dark.info.atmosphere.weather, dark.info.atmosphere.time_of_day) == ("fog", "night")
+    assert dark.frames.mean() < 0.75 * day.frames.mean()
+    np.testing.assert_array_equal(dark.actions, day.actions)
+    wrong = dataclasses.replace(SETTINGS, time_of_day="noon")
+    with pytest.raises(ScenarioError, match="expected a time of day of day, dusk, night, got 'noon'"):
+        build(tmp_path / "wrong", wrong, workers=0)
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_an_episode_is_what_the_scene_did(built: EpisodeFolder) -> None:

@@ -267,6 +267,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_settings_survive_json_and_refuse_unknown_keys() -> None:
     assert BuildSettings.from_dict(json.loads(json.dumps(SETTINGS.to_dict()))) == SETTINGS
+    older = {k: v for k, v in SETTINGS.to_dict().items() if k not in ("weather", "time_of_day")}
+    assert BuildSettings.from_dict(older) == SETTINGS
+    with pytest.raises(BuildError, match=r"expected settings .*seconds"):
+        BuildSettings.from_dict({k: v for k, v in older.items() if k != "seconds"})
     with pytest.raises(BuildError, match=r"got .*colour"):
         BuildSettings.from_dict({**SETTINGS.to_dict(), "colour": 1})
 

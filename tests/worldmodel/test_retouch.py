@@ -12,6 +12,7 @@ from worldmodel.layout import LayoutRenderer
 from worldmodel.layout.air import Air
 from worldmodel.layout.channels import CHANNELS, INDEX
 from worldmodel.model.config import ModelConfig
+from worldmodel.model.depth import shipped_depth
 from worldmodel.model.history import History
 from worldmodel.model.retouch import TINT, retouch
 from worldmodel.model.road_users import user_boxes
@@ -148,7 +149,9 @@ def test_a_session_paints_who_comes_into_sight_unless_it_has_no_layout() -> None
         yaw_rad=ego.yaw_rad, speed_mps=0.0, length_m=5.0, width_m=2.0, height_m=2.2, color_rgb=RED,
     )  # fmt: skip
     config = ModelConfig("test", rig="front3", height=48, width=80)
-    builder = ConditionBuilder(config, lambda history: history.pictures, torch.device("cpu"), torch.float32)
+    builder = ConditionBuilder(
+        config, lambda history: history.pictures, shipped_depth(), torch.device("cpu"), torch.float32
+    )
     nobody = torch.from_numpy(user_boxes(replace(scene.frame, agents=())))
     road = LayoutRenderer(rig).render(scene.world, [replace(scene.frame, agents=())])
     memory = Memory(

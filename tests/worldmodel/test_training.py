@@ -1,4 +1,5 @@
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import torch
 
 from worldmodel.layout import CHANNELS as LAYOUT
 from worldmodel.model.checkpoint import CheckpointError, load_checkpoint
-from worldmodel.model.config import ConfigError, DiTConfig, TokenizerConfig
-from worldmodel.model.rays import ground_depth
+from worldmodel.model.config import ConfigError, DepthConfig, DiTConfig, TokenizerConfig
+from worldmodel.model.depth import load_depth
 from worldmodel.model.tokenizer import Tokenizer
 from worldmodel.model.world_model import load_world_model
 from worldmodel.rig import Rig
@@ -25,8 +26,16 @@ from worldmodel.training.batches import (
     stack_rows,
 )
 from worldmodel.training.clips import Clip, ClipError, open_clips
-from worldmodel.training.config import DecoderRun, DynamicsRun, OptimizerConfig, TokenizerRun, load_run
+from worldmodel.training.config import (
+    DecoderRun,
+    DepthRun,
+    DynamicsRun,
+    OptimizerConfig,
+    TokenizerRun,
+    load_run,
+)
 from worldmodel.training.decoder_task import DecoderTask
+from worldmodel.training.depth_task import DepthTask
 from worldmodel.training.dynamics_task import DynamicsTask
 from worldmodel.training.encode import encode_clips
 from worldmodel.training.judge import judge, row
@@ -148,8 +157,8 @@ def test_an_encoder_may_move_with_its_decoder_and_goes_into_a_model_when_told_to
     polished = train(DecoderTask(polish, clips, clips, [0]), polish)
     assert column(tmp_path / "p", "latents_moved")[-1] > 0
     with pytest.raises(CheckpointError, match="expected the encoder that the model was trained with"):
-        assemble(model, polished, tmp_path / "bad.safetensors")
-    assemble(model, polished, tmp_path / "new.safetensors", moved_encoder=True)
+        assemble(model, tmp_path / "bad.safetensors", polished)
+    assemble(model, tmp_path / "new.safetensors", polished, moved_encoder=True)
     before, after = load_world_model(str(model)), load_world_model(str(tmp_path / "new.safetensors"))
     frames = torch.rand(2, 4, 3, 32, 48)
     moved = (after.tokenizer.encode(frames) - before.tokenizer.encode(frames)).abs().max()
@@ -165,7 +174,7 @@ def test_a_polished_decoder_moves_into_a_model_and_another_encoder_is_refused(
     shipped = data / "tokenizer.safetensors"
     polish = decoder_run(data, tmp_path / "p")
     polished = train(DecoderTask(polish, clips, clips, [0]), polish)
-    assemble(model, polished, tmp_path / "new.safetensors")
+    assemble(model, tmp_path / "new.safetensors", polished)
     before, after = load_world_model(str(model)), load_world_model(str(tmp_path / "new.safetensors"))
     frames, latents = torch.rand(2, 4, 3, 32, 48), torch.randn(2, 8, 2, 3)
     torch.testing.assert_close(after.tokenizer.encode(frames), before.tokenizer.encode(frames))
@@ -175,7 +184,40 @@ def test_a_polished_decoder_moves_into_a_model_and_another_encoder_is_refused(
         str(data), str(tmp_path / "o"), steps=2, batch=2, tokenizer=TOKENIZER, init=str(shipped)
     )
     with pytest.raises(CheckpointError, match="expected the encoder that the model was trained with"):
-        assemble(model, train(TokenizerTask(other, clips, clips, [0]), other), tmp_path / "bad.safetensors")
+        assemble(model, tmp_path / "bad.safetensors", train(TokenizerTask(other, clips, clips, [0]), other))
+
+
+def test_a_hundred_steps_of_depth_lower_the_loss_and_go_into_a_model(
+    data: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    shutil.copytree(data / "clips", tmp_path / "walled")
+    for path in (tmp_path / "walled").rglob("depth.npy"):
+        np.save(path, np.load(path).clip(max=12))  # a wall behind what fresh weights know: flat ground
+    clips = open_clips(tmp_path / "walled")
+    run = DepthRun(
+        str(data),
+        str(tmp_path / "d"),
+        steps=100,
+        log_every=5,
+        batch=8,
+        depth=DepthConfig(widths=(8, 8, 8)),
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=5, ema_decay=0.8),
+    )
+    weights = train(DepthTask(run, clips, clips), run)
+    seen = column(tmp_path / "d", "loss")
+    assert seen[-1] < 0.5 * seen[0]
+    assert column(tmp_path / "d", "held_out_agree")[-1] > column(tmp_path / "d", "ground_agree")[-1]
+    assert list((tmp_path / "d").glob("sample_*.png"))
+    dynamics = dynamics_run(data, tmp_path / "model", steps=1)
+    model = train(DynamicsTask(dynamics, clips, clips), dynamics)
+    assemble(model, tmp_path / "new.safetensors", depth=weights)
+    made, own = load_world_model(str(tmp_path / "new.safetensors")).depth, load_depth(weights)
+    torch.testing.assert_close(made.state_dict(), own.state_dict())
+    with pytest.raises(ConfigError, match="DepthConfig: expected keys among widths, blocks"):
+        assemble(model, tmp_path / "bad.safetensors", depth=model)
+    with pytest.raises(ValueError, match="got neither"):
+        assemble(model, tmp_path / "bad.safetensors")
+    assert not (tmp_path / "bad.safetensors").exists()
 
 
 def test_averaging_goes_a_share_of_the_way_from_one_network_to_another(
@@ -305,8 +347,8 @@ def test_a_blind_row_knows_neither_depth_nor_road_users(data: Path, clips: list[
     seen, other = stack_rows([blind(row)], sink=False), stack_rows([blind(wrong)], sink=False)
     torch.testing.assert_close(seen.carried.pictures, other.carried.pictures, rtol=0, atol=0)
     assert not torch.allclose(seen.carried.pictures, stack_rows([row], sink=False).carried.pictures)
-    ground = ground_depth(row.cameras)
-    assert float(seen.carried.valid[0, :, 0, 0][ground < 20].mean()) > 0.5
+    standing = replace(row, poses=torch.zeros_like(row.poses))  # whatever depth says, then it is where it was
+    assert float(stack_rows([blind(standing)], sink=False).carried.valid.mean()) > 0.8
     assert seen.conditions.keep_layout is not None
     assert not seen.conditions.keep_layout.any()
     assert stack_rows([row], sink=False).conditions.keep_layout.all()  # type: ignore[union-attr]

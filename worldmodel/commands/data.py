@@ -38,6 +38,8 @@ def build_command(
     codec: Annotated[str, typer.Option(help="png (lossless) or jpeg (quality 95).")] = "png",
     perturbed: Annotated[float, typer.Option(help="Share of episodes with a perturbed expert.")] = 0.5,
     rig_jitter: Annotated[float, typer.Option(help="How far cameras move from episode to episode.")] = 0.0,
+    weather: Annotated[str | None, typer.Option(help="In all episodes.")] = None,
+    time_of_day: Annotated[str | None, typer.Option(help="In all episodes: day, dusk or night.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 records in this one.")] = 1,
     device: Annotated[str, typer.Option(help="Where to render: cpu or cuda.")] = "cpu",
 ) -> None:
@@ -64,6 +66,8 @@ def build_command(
             codec=codec,  # type: ignore[arg-type]  # checked by BuildSettings
             perturbed_share=perturbed,
             rig_jitter=rig_jitter,
+            weather=weather,
+            time_of_day=time_of_day,
         )
         task = progress.add_task("episodes", total=episodes)
         entries = build(

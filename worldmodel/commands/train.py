@@ -98,17 +98,24 @@ def dynamics(config: Config, out: Out = None, minutes: Minutes = None, resume: R
 
 def assemble(
     model: Annotated[Path, typer.Argument(help="Checkpoint of a world model.")],
-    tokenizer: Annotated[Path, typer.Option(help="Checkpoint of its tokeniser with a polished decoder.")],
     out: Annotated[Path, typer.Option(help="Where the new checkpoint goes.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Checkpoint of its tokeniser with a polished decoder.")
+    ] = None,
+    depth: Annotated[
+        Path | None, typer.Option(help="Checkpoint of a depth network, for its sessions without layout.")
+    ] = None,
     moved_encoder: Annotated[
         bool,
         typer.Option("--moved-encoder", help="Take its encoder too, which made other latents in training."),
     ] = False,
 ) -> None:
-    """Put a polished decoder into a trained world model."""
+    """Put a polished decoder or a depth network into a trained world model."""
     from ..training.assemble import assemble as put_together
 
-    typer.echo(f"{out} {put_together(model, tokenizer, out, moved_encoder)[:12]}")
+    if tokenizer is None and depth is None:
+        raise typer.BadParameter("expected --tokenizer or --depth, got neither")
+    typer.echo(f"{out} {put_together(model, out, tokenizer, moved_encoder, depth)[:12]}")
 
 
 def average(

@@ -11,6 +11,7 @@ from threading import Thread
 import torch
 
 from ..rig import load_rig
+from ..scene.conditions import fix_conditions
 from ..scene.scenario import load_scenario
 from .folder import Entry, EpisodeFolder, describe
 from .plan import BuildError, BuildSettings, plan_episode
@@ -67,7 +68,7 @@ def _check(settings: BuildSettings, device: str) -> None:
     """Refuse what no worker could make before anything is written."""
     load_rig(settings.rig)
     for name in settings.scenarios:
-        load_scenario(name)
+        fix_conditions(load_scenario(name), settings.weather, settings.time_of_day)
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise BuildError(f"expected a device that is there, got {device!r} without a CUDA device")
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..scene.actions import ActionChunk, ActionSpaceName
 from ..scene.checks import FrameChecks
 from ..scene.clock import CHUNK_DT_S, FRAMES_PER_CHUNK
+from ..scene.conditions import fix_conditions
 from ..scene.scenario import load_scenario
 from ..scene.scene import Scene
 from ..scene.scores import EpisodeRecord
@@ -33,7 +34,14 @@ class Drive:
             yield ActionChunk(self.action_space, self.actions[start : start + FRAMES_PER_CHUNK])
 
 
-def drive(scenario: str, seed: int, driver_name: str, seconds: float) -> Drive:
+def drive(
+    scenario: str,
+    seed: int,
+    driver_name: str,
+    seconds: float,
+    weather: str | None = None,
+    time_of_day: str | None = None,
+) -> Drive:
     """Run a scene until its scenario ends or the time is up.
 
     Args:
@@ -41,8 +49,9 @@ def drive(scenario: str, seed: int, driver_name: str, seconds: float) -> Drive:
         seed: of the scene, and of a driver that draws.
         driver_name: one of `drivers.DRIVERS`.
         seconds: at most; whole chunks, at least one.
+        weather, time_of_day: None is what scenario and seed say.
     """
-    scene = Scene(load_scenario(scenario), seed)
+    scene = Scene(fix_conditions(load_scenario(scenario), weather, time_of_day), seed)
     driver = make_driver(driver_name, scene, seed)
     frames, checks, actions = [scene.frame], list(scene.checks), []
     record = EpisodeRecord.start(scene.path, scene.frame, scene.checks[0])

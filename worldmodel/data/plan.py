@@ -32,6 +32,8 @@ class BuildSettings:
     codec: FrameCodec = "png"
     perturbed_share: float = 0.5
     rig_jitter: float = 0.0  # 1 moves each camera by about 10 cm, 2 degrees and 4 % of its focal length
+    weather: str | None = None  # in all episodes; None is what scenario and seed say
+    time_of_day: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -57,9 +59,9 @@ class BuildSettings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "BuildSettings":
-        """The inverse of `to_dict`. Raises BuildError for unknown or missing keys."""
+        """The inverse of `to_dict`; what came later may be missing. Raises BuildError for other keys."""
         names = {field.name for field in fields(cls)}
-        if set(data) != names:
+        if not names - {"weather", "time_of_day"} <= set(data) <= names:
             raise BuildError(f"expected settings {', '.join(sorted(names))}, got {', '.join(sorted(data))}")
         return cls(**{**data, "scenarios": tuple(data["scenarios"])})
 

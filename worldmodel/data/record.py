@@ -34,7 +34,15 @@ class Recorder:
     def record(self, plan: EpisodePlan) -> Episode:
         """Drive and render one episode; a pure function of settings, plan, and the kind of device."""
         rig = jittered_rig(self._rig, self._settings.rig_jitter, plan.rig_seed)
-        driven = drive(plan.scenario, plan.seed, plan.driver, self._settings.seconds)
+        settings = self._settings
+        driven = drive(
+            plan.scenario,
+            plan.seed,
+            plan.driver,
+            settings.seconds,
+            settings.weather,
+            settings.time_of_day,
+        )
         pictures, layouts, depth_m = self._draw(rig, driven)
         return Episode(
             info=_info(plan, driven, rig, layouts is not None),

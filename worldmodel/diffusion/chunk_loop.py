@@ -52,7 +52,7 @@ class ChunkLoop:
     ) -> None:
         self._model, self._config = model, model.config
         self._device, self._dtype, self._noise_hold = device, dtype, noise_hold
-        self._conditions = ConditionBuilder(model.config, self._encode_carried, device, dtype)
+        self._conditions = ConditionBuilder(model.config, self._encode_carried, model.depth, device, dtype)
         self._pools: dict[int, Pool] = {}
         self._levels: dict[int, Tensor] = {}  # of each number of steps
         self.caches = BlockCaches(model.config, cache, dtype, device)
@@ -64,7 +64,7 @@ class ChunkLoop:
         still = images[:, None].expand(-1, FRAMES, -1, -1, -1)
         clean = self._encode(still)
         nowhere = images.new_zeros(0)
-        memory = Memory(slot, ego, ego, to_bytes(images), nowhere, nowhere)
+        memory = Memory(slot, ego, ego, to_bytes(images), self._conditions.ground(rig), nowhere)
         request = Request(scene.world, scene.atmosphere, rig, [scene.frame] * FRAMES, memory, 1)
         survey = self._conditions.survey([request], session.options.layout)
         memory = replace(memory, source_depth=survey.depth[0, :, -1].clone(), boxes=survey.boxes[0, -1])
@@ -116,7 +116,10 @@ class ChunkLoop:
             staged.timings_ms = {name: ms / len(group) for name, ms in timings.items()}
 
     def commit(self, sessions: Sequence[Session]) -> None:
-        """Run the KV-update pass of sessions whose last chunk is pending, those of one kind together."""
+        """Run the KV-update pass of sessions whose last chunk is pending, those of one kind together.
+
+        What they know of distances follows where no layout tells it: neither is wanted before the next chunk.
+        """
         by_views: dict[int, list[Session]] = {}
         for session in sessions:
             by_views.setdefault(len(session.rig), []).append(session)
@@ -132,6 +135,16 @@ class ChunkLoop:
             )
             for session in group:
                 session.generator = replace(session.generator, pending=None)
+            self._look([session for session in group if not session.options.layout])
+
+    def _look(self, sessions: Sequence[Session]) -> None:
+        """Estimate the depth of what was committed last, for sessions with equally many cameras that no layout tells it."""
+        if not sessions:
+            return
+        images = torch.stack([session.generator.source for session in sessions])
+        depth = self._conditions.estimated(images, [self.rig(session) for session in sessions])
+        for session, own in zip(sessions, depth, strict=True):
+            session.generator = replace(session.generator, source_depth=own.clone())
 
     def kind(self, session: Session) -> Kind:
         """With which others a session runs as one batch."""

@@ -12,7 +12,9 @@ from torch import Tensor
 from ..layout import CHANNELS, LayoutRenderer
 from ..layout.air import Air
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
-from ..model.config import FRAMES, ConfigError, ModelConfig
+from ..model.config import ConfigError, ModelConfig
+from ..model.depth import DepthNet
+from ..model.foresight import Foresight, foreseen
 from ..model.history import History, Moment, carry
 from ..model.rays import CameraTensors, ground_depth, plucker
 from ..model.retouch import retouch
@@ -42,6 +44,9 @@ class Survey:
     layout: Tensor | None  # [B, V, F, C, h, w]
     depth: Tensor  # [B, V, F, h, w] metres along the rays
     boxes: Tensor  # [B, F, N, 7] road users, see `model/road_users.py`; where the layout is off, nobody
+    along: Tensor | None = (
+        None  # bool [B, V, F, h, w], where the layout is off: what is taken to move along with the ego
+    )
 
 
 class ConditionBuilder:
@@ -50,6 +55,7 @@ class ConditionBuilder:
     Args:
         config: of the model.
         encode: carried pictures -> latents [B, V, C, h, w].
+        depth: estimates distances where there is no layout.
         device: where the conditions go.
         dtype: of the carried pictures.
 
@@ -61,6 +67,7 @@ class ConditionBuilder:
         self,
         config: ModelConfig,
         encode: Callable[[History], Tensor],
+        depth: DepthNet,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
@@ -70,7 +77,8 @@ class ConditionBuilder:
                 f"{config.name}: expected a model for layouts of {len(CHANNELS)} channels, got one for {reads[0]} in the "
                 f"network and {reads[1]} in the decoder; `roadloop train widen` adds those that came later"
             )
-        self._config, self._encode, self._device, self._dtype = config, encode, device, dtype
+        self._config, self._encode, self._depth = config, encode, depth
+        self._device, self._dtype = device, dtype
         self._renderers: dict[Rig, LayoutRenderer] = {}
         self._cameras: dict[Rig, CameraTensors] = {}
 
@@ -81,11 +89,12 @@ class ConditionBuilder:
         return self._cameras[rig]
 
     def survey(self, requests: Sequence[Request], layout: bool) -> Survey:
-        """Draw sessions with equally many cameras. Without layout, depth is flat ground and the far distance."""
+        """Draw sessions with equally many cameras. Without layout, depth is what the last committed frames let foresee."""
         seen = [r.frames if layout else [replace(f, agents=()) for f in r.frames] for r in requests]
         boxes = self._tensor([[user_boxes(frame) for frame in frames] for frames in seen])
         if not layout:
-            return Survey(None, self._flat(self.stacked(requests)), boxes)
+            ahead = self._foreseen(requests)
+            return Survey(None, ahead.depth, boxes, ahead.along)
         return Survey(*self._draw(requests), boxes)
 
     def history(self, requests: Sequence[Request], survey: Survey) -> History:
@@ -96,8 +105,8 @@ class ConditionBuilder:
             torch.stack([memory.source_depth for memory in memories]),
             torch.stack([memory.boxes for memory in memories]),
         )
-        poses = [poses_from(memory.anchor, r.frames) for memory, r in zip(memories, requests, strict=True)]
-        history = carry(moment, survey.depth, self._tensor(poses), self.stacked(requests), survey.boxes)
+        cameras = self.stacked(requests)
+        history = carry(moment, survey.depth, self._poses(requests), cameras, survey.boxes, survey.along)
         history = replace(history, pictures=history.pictures.to(self._dtype))
         if survey.layout is None:
             return history
@@ -140,8 +149,22 @@ class ConditionBuilder:
         order = range(len(requests))
         return torch.stack([rasters[i] for i in order]), torch.stack([depth[i] for i in order])
 
-    def _flat(self, cameras: CameraTensors) -> Tensor:
-        return ground_depth(cameras)[:, :, None].expand(-1, -1, FRAMES, -1, -1)
+    def ground(self, rig: Rig) -> Tensor:
+        """Distance to flat ground, [V, h, w]: what is known of a session's depth before anything is seen."""
+        return ground_depth(self.cameras(rig))
+
+    def estimated(self, images: Tensor, rigs: Sequence[Rig]) -> Tensor:
+        """Depth of images uint8 [B, V, 3, H, W] by what they look like: [B, V, h, w] metres."""
+        cameras = CameraTensors.stack([self.cameras(rig) for rig in rigs])
+        return self._depth.estimate(images.to(self._dtype) / 255, cameras)
+
+    def _foreseen(self, requests: Sequence[Request]) -> Foresight:
+        known = torch.stack([request.memory.source_depth for request in requests])
+        return foreseen(known, self._poses(requests), self.stacked(requests))
+
+    def _poses(self, requests: Sequence[Request]) -> Tensor:
+        """Coming ego poses in the frame of the last commit, [B, F, 3]."""
+        return self._tensor([poses_from(r.memory.anchor, r.frames) for r in requests])
 
     def _motion(self, request: Request) -> Tensor:
         memory = request.memory

@@ -78,6 +78,7 @@ class ModelConfig:
     trained: bool = True  # False: random weights, for speed studies only
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
 
     def __post_init__(self) -> None:
         _expect(self.height % LATENT_STRIDE == 0, "height", f"a multiple of {LATENT_STRIDE}", self.height)

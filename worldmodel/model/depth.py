@@ -5,6 +5,7 @@ infinitely far and hang still beside a moving car. This network learns from the 
 works at raster resolution and knows the camera by its rays, so that one set of weights serves any rig and size.
 """
 
+from functools import cache
 from itertools import pairwise
 from math import log
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..preset_files import PACKAGE_DIR
-from .checkpoint import checkpoint_config, load_checkpoint, load_weights
+from .checkpoint import Checkpoint, checkpoint_config, load_checkpoint, load_weights
 from .config import DepthConfig
 from .folding import PIXELS, fold
 from .rays import CameraTensors, ground_depth
@@ -22,6 +23,7 @@ from .reproject import FAR_M
 from .tokenizer import ResidualBlock
 
 NEAR_M = 0.5
+DARK = 0.02  # brightness below which nothing is told apart
 GEOMETRY = 5  # channels that tell about the camera
 WEIGHTS = PACKAGE_DIR / "weights" / "depth.safetensors"
 
@@ -46,7 +48,9 @@ class DepthNet(nn.Module):
 
     def forward(self, images: Tensor, geometry: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] and `camera_geometry` [N, GEOMETRY, h, w] -> log metres [N, h, w]."""
-        cells = fold(images, 2.0, -1.0)
+        cells = fold(
+            (images + DARK).log(), 0.5, 1.0
+        )  # about -1 to 1; by ratios, so that nights show as much as days
         x = self.enter(torch.cat([cells, geometry.to(cells.dtype)], dim=1))
         passed = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
@@ -81,8 +85,18 @@ def log_depth(metres: Tensor) -> Tensor:
 def load_depth(path: Path = WEIGHTS) -> DepthNet:
     """A depth network from its checkpoint, in eval mode. Raises CheckpointError."""
     checkpoint = load_checkpoint(path)
-    net = DepthNet(checkpoint_config(checkpoint, DepthConfig))
-    return load_weights(net, checkpoint).eval().requires_grad_(False)
+    return depth_from(checkpoint, checkpoint_config(checkpoint, DepthConfig))
+
+
+def depth_from(checkpoint: Checkpoint, config: DepthConfig, prefix: str = "") -> DepthNet:
+    """A depth network from tensors of a checkpoint, in eval mode. Raises CheckpointError."""
+    return load_weights(DepthNet(config), checkpoint, prefix).eval().requires_grad_(False)
+
+
+@cache
+def shipped_depth() -> DepthNet:
+    """The network in the package, on the CPU: what training shows sessions without layout by. Not to be changed."""
+    return load_depth()
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:

@@ -55,7 +55,12 @@ class History:
 
 
 def carry(
-    moment: Moment, depth: Tensor, poses: Tensor, cameras: CameraTensors, boxes: Tensor | None = None
+    moment: Moment,
+    depth: Tensor,
+    poses: Tensor,
+    cameras: CameraTensors,
+    boxes: Tensor | None = None,
+    along: Tensor | None = None,
 ) -> History:
     """Carry pictures into coming moments.
 
@@ -65,14 +70,20 @@ def carry(
         poses: [B, F, 3] coming ego poses (x, y, yaw) in the ego frame of the source moment.
         cameras: geometry of the B rigs.
         boxes: [B, F, N, 7] road users at the coming moments; None: all stand.
+        along: bool [B, V, F, h, w], what moves along with the ego; None: nothing does.
     """
-    away, camera, seen = trace(moment, depth, poses, cameras, boxes)
+    away, camera, seen = trace(moment, depth, poses, cameras, boxes, along)
     pictures = _sample(moment.images, _refined(away, camera, seen), camera)
     return History(pictures, seen.to(moment.images.dtype))
 
 
 def trace(
-    moment: Moment, depth: Tensor, poses: Tensor, cameras: CameraTensors, boxes: Tensor | None
+    moment: Moment,
+    depth: Tensor,
+    poses: Tensor,
+    cameras: CameraTensors,
+    boxes: Tensor | None,
+    along: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Where the content of every coming raster cell was.
 
@@ -83,11 +94,13 @@ def trace(
     points = in_ego_frame(depth, cameras)
     if boxes is None or moment.boxes is None:
         open_ = torch.ones(depth.shape, dtype=torch.bool, device=depth.device)
-        points = moved(points, poses[:, None, :, None, None])
+        there = moved(points, poses[:, None, :, None, None])
     else:
         pixel, open_ = pixel_poses(points, poses, moment.boxes, boxes)
-        points = moved(points, pixel)
-    return _search(points, open_, moment.depth, cameras)
+        there = moved(points, pixel)
+    if along is not None:
+        there = torch.where(along[..., None], points, there)
+    return _search(there, open_, moment.depth, cameras)
 
 
 def _search(

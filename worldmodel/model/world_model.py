@@ -10,6 +10,7 @@ from torch import nn
 from ..preset_files import PACKAGE_DIR
 from .checkpoint import CheckpointError, checkpoint_config, load_checkpoint, load_weights
 from .config import ConfigError, ModelConfig, load_model_config
+from .depth import DepthNet, depth_from, load_depth
 from .dit import DiT
 from .tokenizer import Tokenizer
 
@@ -25,6 +26,7 @@ class WorldModel:
     config: ModelConfig
     tokenizer: Tokenizer
     dit: DiT
+    depth: DepthNet  # for sessions without layout
     digest: str
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "WorldModel":
@@ -34,6 +36,7 @@ class WorldModel:
             self,
             tokenizer=self.tokenizer.to(device, dtype).to(memory_format=last),  # type: ignore[call-overload]
             dit=self.dit.to(device, dtype).to(memory_format=last),  # type: ignore[call-overload]
+            depth=self.depth.to(device, dtype).to(memory_format=last),  # type: ignore[call-overload]
         )
 
 
@@ -59,9 +62,9 @@ def load_world_model(name: str) -> WorldModel:
 
 
 def build_world_model(config: ModelConfig, digest: str = "random") -> WorldModel:
-    """Networks with fresh weights."""
+    """Networks with fresh weights; depth is estimated by the shipped ones, which serve any model."""
     tokenizer, dit = Tokenizer(config.tokenizer), DiT(config.dit, config.tokenizer.channels)
-    return WorldModel(config, _frozen(tokenizer), _frozen(dit), digest)
+    return WorldModel(config, _frozen(tokenizer), _frozen(dit), load_depth(), digest)
 
 
 def _from_file(path: Path, preset: ModelConfig | None) -> WorldModel:
@@ -77,6 +80,8 @@ def _from_file(path: Path, preset: ModelConfig | None) -> WorldModel:
     model = build_world_model(config, checkpoint.digest)
     load_weights(model.tokenizer, checkpoint, "tokenizer.")
     load_weights(model.dit, checkpoint, "dit.")
+    if any(name.startswith("depth.") for name in checkpoint.tensors):
+        return replace(model, depth=depth_from(checkpoint, config.depth, "depth."))
     return model
 
 

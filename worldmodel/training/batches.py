@@ -14,8 +14,10 @@ from torch import Tensor
 from ..layout.air import Air
 from ..model.conditioning import Conditions, appearance_vector, group_indices, motion_vector
 from ..model.config import FRAMES
+from ..model.depth import shipped_depth
+from ..model.foresight import foreseen
 from ..model.history import History, Moment, carry
-from ..model.rays import CameraTensors, ground_depth, plucker
+from ..model.rays import CameraTensors, plucker
 from ..model.reproject import compose
 from ..model.retouch import retouch
 from ..model.road_users import nobody_like
@@ -117,6 +119,7 @@ class Row:
     source_boxes: Tensor  # [T, N, 7]
     boxes: Tensor  # [T, F, N, 7]
     depth: Tensor  # [V, T, F, h, w]
+    along: Tensor  # bool, the same: what is taken to move along with the ego
     poses: Tensor  # [T, F, 3]
     times: Tensor
     given: Tensor
@@ -127,12 +130,16 @@ class Row:
 
 
 def blind(row: Row) -> Row:
-    """The same in a session without layout: pictures are carried by flat ground, and road users are nobody's knowledge."""
-    flat = ground_depth(row.cameras)  # V h w
+    """The same in a session without layout: depth is what pictures look like, and road users are nobody's knowledge."""
+    cameras = CameraTensors.stack([row.cameras] * len(row.poses))
+    images = row.source.transpose(0, 1).float() / 255  # T V 3 H W
+    seen = shipped_depth().estimate(images, cameras)
+    ahead = foreseen(seen, row.poses, cameras)
     return replace(
         row,
-        source_depth=flat[:, None].expand_as(row.source_depth),
-        depth=flat[:, None, None].expand_as(row.depth),
+        source_depth=seen.transpose(0, 1),
+        depth=ahead.depth.transpose(0, 1),
+        along=ahead.along.transpose(0, 1),
         source_boxes=nobody_like(row.source_boxes),
         boxes=nobody_like(row.boxes),
         sees_layout=torch.tensor(False),
@@ -149,6 +156,7 @@ def load_row(clip: Clip, places: Sequence[Place], views: np.ndarray, sink: bool)
     boundaries = [p.index if p.still else p.index + 1 - p.gap for p in places]  # of the commit before
     motions, poses = zip(*(_motion(arrays, p) for p in places), strict=True)
     times = _times(places, sink)
+    depth = _stack([arrays.depth[i][:, views].swapaxes(0, 1) for i in images]).float()
     return Row(
         clean=_stack(clean).float(),
         context=_stack(context).float(),
@@ -158,7 +166,8 @@ def load_row(clip: Clip, places: Sequence[Place], views: np.ndarray, sink: bool)
         source_depth=_stack([arrays.depth[FRAMES * b][views] for b in boundaries]).float(),
         source_boxes=torch.from_numpy(np.stack([arrays.boxes[FRAMES * b] for b in boundaries])),
         boxes=torch.from_numpy(np.stack([arrays.boxes[i] for i in images])),
-        depth=_stack([arrays.depth[i][:, views].swapaxes(0, 1) for i in images]).float(),
+        depth=depth,
+        along=torch.zeros_like(depth, dtype=torch.bool),
         poses=torch.stack(poses),
         times=times,
         given=torch.tensor([p.still for p in places]),
@@ -224,8 +233,8 @@ def _carried(rows: Sequence[Row], source: Tensor, cameras: CameraTensors) -> His
     moment = Moment(
         fold(source), fold(torch.stack([row.source_depth for row in rows])), joined("source_boxes")
     )
-    depth = fold(torch.stack([row.depth for row in rows]))
-    history = carry(moment, depth, joined("poses"), cameras.repeat(latents), joined("boxes"))
+    depth, along = (fold(torch.stack([getattr(row, name) for row in rows])) for name in ("depth", "along"))
+    history = carry(moment, depth, joined("poses"), cameras.repeat(latents), joined("boxes"), along)
     return History(unfold(history.pictures), unfold(history.valid))
 
 

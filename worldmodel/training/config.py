@@ -70,7 +70,9 @@ class DecoderRun(RunConfig):
     errors_of: str | None = None  # checkpoint of a world model whose guesses the decoder must stand
     views: int = 3  # per row, neighbouring
     cycles: tuple[int, ...] = (1, 2, 4)  # pictures are carried over up to so many latent frames
-    drop_guide: float = 0.15  # share of rows as in sessions without layout: no guide, carried by flat ground
+    drop_guide: float = (
+        0.15  # share of rows as in sessions without layout: no guide, carried by estimated depth
+    )
     drop_history: float = 0.15  # ... without carried pictures
     degrade: float = 0.5  # share of rows whose carried pictures are degraded
     latent_noise: float = 0.15  # standard deviations, at most
@@ -89,7 +91,7 @@ class DepthRun(RunConfig):
     tokenizer: str = ""  # checkpoint of the tokeniser that encoded the clips, or of a world model that has it
     depth: DepthConfig = field(default_factory=DepthConfig)
     made_share: float = 0.5  # of the pictures: after the tokeniser, not as rendered
-    degrade: float = 0.7  # share of pictures that are degraded as rollouts degrade them
+    degrade: float = 0.7  # share of pictures that are shifted in colour and made soft
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from ..model.precision import fast_autocast
 from ..model.reproject import FAR_M, agree
 from .clips import Clip
 from .config import DepthRun
-from .degrade import degrade_images
 from .mosaic import write_mosaic
 from .progress import RunClock
 
 HELD_OUT_SAMPLES = 112
 SHOWN = 8
+GAIN = 0.6  # of colours, up to half of it to both sides
 
 
 class DepthTask:
@@ -118,12 +118,15 @@ def mirrored(image: Tensor, geometry: Tensor, depth: Tensor) -> tuple[Tensor, Te
 
 
 def harmed(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Pictures [N, 3, H, W] as rollouts leave them: shifted, grained, and some of them soft over several pixels."""
-    images = degrade_images(images[:, None, None], share, generator)[:, 0, 0]
-    chosen = torch.rand(len(images), generator=generator) < share / 2
+    """Pictures [N, 3, H, W] as rollouts leave them, a share of them: shifted in colour, and soft over several pixels."""
+
+    def drawn(*size: int) -> Tensor:
+        return torch.rand(len(images), *size, generator=generator)
+
+    chosen = (drawn(1, 1, 1) < share).to(images.dtype)
+    gain = 1 + GAIN * chosen * (drawn(3, 1, 1) - 0.5)
     soft = F.interpolate(F.avg_pool2d(images, 4), scale_factor=4, mode="bilinear")
-    amount = torch.rand(len(images), generator=generator) * chosen
-    return torch.lerp(images, soft, amount[:, None, None, None])
+    return torch.lerp(images, soft, chosen * drawn(1, 1, 1) ** 2).mul(gain).clamp(0, 1)
 
 
 def agreement(told: Tensor, depth: Tensor) -> float:

@@ -170,10 +170,10 @@ def _prepare(
         load_row(clip, [place], chosen, False)
         for clip, place, chosen in zip(clips, places, views, strict=True)
     ]
-    if not options.layout:
-        rows = [blind(row) for row in rows]
     if source is not None:
         rows = [replace(row, source=255 * own[:, None]) for row, own in zip(rows, source, strict=True)]
+    if not options.layout:
+        rows = [blind(row) for row in rows]
     sequences = stack_rows(rows, False)
     cond = with_latents(sequences, tokenizer)
     cond = withhold(cond, options.motion, options.layout, options.history)
