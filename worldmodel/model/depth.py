@@ -25,7 +25,7 @@ from .tokenizer import ResidualBlock
 NEAR_M = 0.5
 DARK = 0.02  # brightness below which nothing is told apart
 GEOMETRY = 5  # channels that tell about the camera
-WEIGHTS = PACKAGE_DIR / "weights" / "depth.safetensors"
+WEIGHTS = PACKAGE_DIR / "weights" / "parts" / "depth.safetensors"  # of every model
 
 
 class DepthNet(nn.Module):
