@@ -145,6 +145,17 @@ def test_a_cache_that_never_commits_what_it_reused_is_one_rollout_under_both_pro
     assert same == {"exact": True, "always": True, unprotected.name: False}
 
 
+def test_a_rehearsal_leaves_nothing_behind(model: WorldModel, drive: Drive) -> None:
+    field = [FULL_COMPUTE, METHODS["always"]]
+    short, whole = (race(model, field, drive, Course("cpu", 2, rehearsed=n)) for n in (2, None))
+    for name in short:
+        assert len(whole[name].chunk_ms) == len(drive.actions)
+        for a, b in zip(short[name].frames, whole[name].frames, strict=True):
+            assert torch.equal(a, b)
+    assert bench_xcache.settings_of("race", True, "", "", None, 1, "cpu").rehearsed == 2
+    assert bench_xcache.settings_of("race", True, "", "", None, 1, "cpu", compiled=True).rehearsed is None
+
+
 def test_a_tier_whose_commits_are_exact_at_so_many_steps_is_raced_once() -> None:
     assert METHODS["balanced"].stands_apart(2)
     assert not METHODS["balanced"].stands_apart(1)  # the last step is all there is

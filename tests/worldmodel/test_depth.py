@@ -97,6 +97,14 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
         load_depth(tmp_path / "none.safetensors")
 
 
+def test_loading_draws_no_random_numbers() -> None:
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    load_depth()
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_model_may_bring_its_own(tmp_path: Path) -> None:
     tiny, path = load_world_model("tiny"), tmp_path / "own.safetensors"
     own = DepthNet(SMALL)

@@ -59,7 +59,9 @@ def bench_xcache(
     kind = "ablation" if ablation else "tune" if tune else "race"
     world_model = open_model(model, random_weights, cycle, compile)
     counts = _step_counts(steps, world_model, quick or kind != "race")
-    settings = settings_of(kind, quick, groups, protocols, chunks, counts[0], device, scenarios)
+    settings = settings_of(
+        kind, quick, groups, protocols, chunks, counts[0], device, scenarios, bool(compile)
+    )
     contestants = contestants_of(kind, methods, quick, counts, world_model, settings)
     config = _config(kind, world_model, counts, settings) | {"compile": compile or "eager"}
     title = "X-Cache, {kind}: {model}, {weights} weights, {steps} steps, KV cycle {cycle}".format_map(config)
@@ -127,8 +129,9 @@ def settings_of(
     steps: int,
     device: str,
     scenarios: int = SCENARIOS,
+    compiled: bool = False,
 ) -> Any:
-    """Which scenarios, for how long, under which protocols."""
+    """Which scenarios, for how long, under which protocols. Compiled networks rehearse all of a drive."""
     from ..benchmarking import HELD_OUT_SEED
     from ..xcache_bench import CHOICE_SCENARIOS, CHOICE_SEED, GROUPS, PROTOCOLS, Settings
 
@@ -145,6 +148,7 @@ def settings_of(
         protocols=[protocol for protocol in PROTOCOLS if protocol in under],
         quick=quick,
         seed=CHOICE_SEED if choosing else HELD_OUT_SEED,
+        rehearsed=None if compiled else 2,
     )
 
 

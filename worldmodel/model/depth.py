@@ -90,7 +90,9 @@ def load_depth(path: Path = WEIGHTS) -> DepthNet:
 
 def depth_from(checkpoint: Checkpoint, config: DepthConfig, prefix: str = "") -> DepthNet:
     """A depth network from tensors of a checkpoint, in eval mode. Raises CheckpointError."""
-    return load_weights(DepthNet(config), checkpoint, prefix).eval().requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):  # fresh weights, to be replaced, are no business of the caller's
+        net = DepthNet(config)
+    return load_weights(net, checkpoint, prefix).eval().requires_grad_(False)
 
 
 @cache

@@ -20,7 +20,7 @@ MOTION_CHUNKS, QUICK_MOTION_CHUNKS = 8, 1
 
 @dataclass(frozen=True)
 class Settings:
-    """How to race. `scenarios` are by group; `steps` is the race's own number of denoising steps."""
+    """How to race. `scenarios` are by group; `steps` is the race's own number of denoising steps; `rehearsed` as in `Course`."""
 
     scenarios: Mapping[str, Sequence[str]]
     chunks: int
@@ -29,11 +29,12 @@ class Settings:
     protocols: Sequence[Protocol] = PROTOCOLS
     quick: bool = False
     seed: int = HELD_OUT_SEED
+    rehearsed: int | None = 2
 
     @property
     def course(self) -> Course:
         """What the contestants of a race share."""
-        return Course(self.device, self.steps, self.seed)
+        return Course(self.device, self.steps, self.seed, self.rehearsed)
 
 
 # Told how many of how many chunks are done.

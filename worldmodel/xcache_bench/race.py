@@ -24,11 +24,17 @@ PROTOCOLS: tuple[Protocol, ...] = ("free-running", "context-synchronised")
 
 @dataclass(frozen=True)
 class Course:
-    """What all of a race share: the device, the denoising steps unless a contestant has its own, and the seed."""
+    """What all of a race share: the device, the denoising steps unless a contestant has its own, and the seed.
+
+    `rehearsed` is how many chunks everybody drives before the clock runs; None is all. Two build what is only built once: the first
+    commits and is computed; the second begins with the KV-update pass, and may reuse. Compiled networks need more: they
+    are compiled anew while the rolling KV grows.
+    """
 
     device: str
     steps: int
     seed: int = HELD_OUT_SEED
+    rehearsed: int | None = 2
 
 
 @dataclass
@@ -85,7 +91,7 @@ class _Seat:
         opened = self._engine.open(OpenRequest(drive.scenario, model.config.rig, course.seed, options))
         self._session: SessionId = opened.session
         self.run = Run([torch.from_numpy(opened.frames)])
-        self._warm_up(drive)
+        self._rehearse(drive, course.rehearsed)
 
     def step(self, action: Any) -> None:
         """One chunk, timed."""
@@ -105,12 +111,9 @@ class _Seat:
         if leader is not self:
             self._engine.adopt(self._session, leader._engine, leader._session)
 
-    def _warm_up(self, drive: Drive) -> None:
-        """Two chunks of a copy that is thrown away: what is only built once is built before the clock runs.
-
-        The first commits and is computed; the second begins with the KV-update pass, and may reuse.
-        """
+    def _rehearse(self, drive: Drive, chunks: int | None) -> None:
+        """Some chunks of a copy that is thrown away."""
         (copy,) = self._engine.fork(self._session)
-        for action in drive.actions[:2]:
+        for action in drive.actions[:chunks]:
             self._engine.step({copy: action})
         self._engine.close(copy)
