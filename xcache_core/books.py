@@ -115,10 +115,7 @@ class Books:
         with torch.no_grad():
             for memory in self.memories:
                 memory.measure_prints()
-            if (
-                self._skipped == self.reason.shape[0] * self.reason.shape[1]
-                and self.who.rows.span is not None
-            ):
+            if self._all_skipped and self.who.rows.span is not None:
                 self._write_skips()
             elif any(map(any, self.done)):
                 self._write()
@@ -147,6 +144,10 @@ class Books:
             self._add("errors", checked_errors(seen))
         if self.action_cosine is not None:
             self._replace_action(record.decided > 0)
+
+    @property
+    def _all_skipped(self) -> bool:
+        return self._skipped == len(self.done) * self._setup.plan.blocks
 
     def _write_skips(self) -> None:
         """What `_write` comes to where every tile skipped every block at every step, in a fifth of the operations."""
