@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from worldmodel.diffusion import DiffusionEngine
 from worldmodel.layout import LayoutRenderer
 from worldmodel.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from worldmodel.model.config import DepthConfig
@@ -114,5 +115,8 @@ def test_a_model_may_bring_its_own(tmp_path: Path) -> None:
     save_checkpoint(path, replace(tiny.config, depth=SMALL), tensors)
     assert load_world_model(str(path)).depth.config == SMALL
     assert float(load_world_model(str(path)).depth.leave.bias) == 0.25  # type: ignore[arg-type]
+    versions = {DiffusionEngine(model).state_version for model in (tiny, load_world_model(str(path)))}
+    assert len(versions) == 2
+    assert load_depth().digest[:8] in DiffusionEngine(tiny).state_version
     assert load_world_model("tiny").depth.config == DepthConfig()
     assert load_checkpoint(path).config["depth"]["widths"] == [8, 8, 8]

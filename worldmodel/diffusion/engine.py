@@ -68,7 +68,7 @@ class DiffusionEngine(SceneEngine):
     def state_version(self) -> str:
         """What a snapshot depends on: weights and the way they are used."""
         held = "" if self._noise_hold is None else f"/noise{self._noise_hold}"
-        return f"{self.model.digest[:32]}/memory{MEMORY_FORMAT}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}{held}"
+        return f"{self.model.digest[:32]}/depth{self.model.depth.digest[:8]}/memory{MEMORY_FORMAT}/{self.config.name}/cycle{self.config.cycle}/{self.config.height}x{self.config.width}{held}"
 
     @property
     def model_name(self) -> str:

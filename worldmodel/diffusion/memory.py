@@ -10,7 +10,7 @@ from torch import Tensor
 from ..model.conditioning import Embedded
 from ..scene.state import EgoState
 
-MEMORY_FORMAT = 2  # of what a snapshot holds; 2 keeps whole images and the boxes of road users
+MEMORY_FORMAT = 3  # of what a snapshot holds; 3 has the block cache's fingerprints in one piece
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class DepthNet(nn.Module):
 
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.digest = config, "random"  # of the checkpoint that the weights are from
         widths, blocks = config.widths, config.blocks
         self.enter = nn.Conv2d(3 * PIXELS + GEOMETRY, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(width, blocks) for width in widths[:-1])
@@ -92,6 +92,7 @@ def depth_from(checkpoint: Checkpoint, config: DepthConfig, prefix: str = "") ->
     """A depth network from tensors of a checkpoint, in eval mode. Raises CheckpointError."""
     with torch.random.fork_rng(devices=[]):  # fresh weights, to be replaced, are no business of the caller's
         net = DepthNet(config)
+    net.digest = checkpoint.digest
     return load_weights(net, checkpoint, prefix).eval().requires_grad_(False)
 
 
