@@ -63,8 +63,8 @@ class DepthTask:
         model, (images, geometry, depth) = self._averaged(weights), self._judged
         with fast_autocast(images.device.type):
             told = model(images, geometry)
-        grey = torch.stack([_grey(depth[:SHOWN]), _grey(told[:SHOWN])])
-        shown = torch.stack([images[:SHOWN], *F.interpolate(grey.flatten(0, 1)[:, None], images.shape[-2:]).expand(-1, 3, -1, -1).unflatten(0, (2, SHOWN))])  # fmt: skip
+        rows = (images, _grey(depth, images), _grey(told, images))
+        shown = torch.stack([row[:SHOWN] for row in rows])
         write_mosaic(folder / f"sample_{clock.step:06d}.png", shown.movedim(2, -1))
         return {
             "held_out_error": float((told - depth).abs().mean()),
@@ -134,5 +134,7 @@ def agreement(told: Tensor, depth: Tensor) -> float:
     return float(agree((-told).exp(), depth.exp()).float().mean())
 
 
-def _grey(log_metres: Tensor) -> Tensor:
-    return (log_metres - log(NEAR_M)) / log(FAR_M / NEAR_M)
+def _grey(log_metres: Tensor, like: Tensor) -> Tensor:
+    """Depth [N, h, w] as pictures of the size of others, [N, 3, H, W]: black is near."""
+    grey = (log_metres - log(NEAR_M)) / log(FAR_M / NEAR_M)
+    return F.interpolate(grey[:, None], like.shape[-2:]).expand_as(like)
