@@ -29,9 +29,7 @@ class Comparison(NamedTuple):
     now: Fingerprint
     old: Fingerprint  # with one more axis in front, [n, B, R, ...], where it is asked about n blocks in a row
     old_sizes: Tensor  # float32 [B, R, G, 3], see `fingerprint.sizes`; [n, B, R, G, 3]
-    members: (
-        Tensor  # float32 [G, 2, Vt, K + 1], which token is in which entry, see `fingerprint.group_members`
-    )
+    members: Tensor  # float32 [G, 2, Vt, K + 1], which token is in which entry, see `group_members`
     action_cosine: Tensor | None  # float32 [B, R]; [n, B, R]
     limited: bool = True  # whether the deviation is limited somewhere; it is not taken otherwise
 

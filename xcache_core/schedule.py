@@ -161,9 +161,8 @@ def forced_codes(
     phase: int = 0,
 ) -> tuple[Reason, ...]:
     """`forced_reason` of every block. Most chunks are alike to the schedule, and then it was said before."""
-    if (
-        not policy.refresh_every and not policy.shadow_every
-    ):  # then nothing but the warm-up is a matter of time
+    # Without these nothing but the warm-up is a matter of time.
+    if not policy.refresh_every and not policy.shadow_every:
         chunk, first_chunk, phase = min(chunk - first_chunk, policy.warm_up), 0, 0
     return _forced_codes(policy, axis, steps, blocks, step, chunk, first_chunk, role, phase)
 

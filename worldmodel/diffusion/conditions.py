@@ -45,7 +45,7 @@ class Survey:
     depth: Tensor  # [B, V, F, h, w] metres along the rays
     boxes: Tensor  # [B, F, N, 7] road users, see `model/road_users.py`; where the layout is off, nobody
     along: Tensor | None = (
-        None  # bool [B, V, F, h, w], where the layout is off: what is taken to move along with the ego
+        None  # bool [B, V, F, h, w]: what moves along with the ego, where the layout is off
     )
 
 
